@@ -1,0 +1,2 @@
+//! The revirt command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The processor: state, paging, soft TLB, interpreter, exceptions, CPUID.

@@ -1,0 +1,1 @@
+//! The chipset: register machines without a host in them.

@@ -1,0 +1,1 @@
+//! The only window to the world: console, clock, entropy, signals.

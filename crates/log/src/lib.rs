@@ -1,0 +1,1 @@
+//! The log of a recording: events, frames, segments, writer, reader, verification.

@@ -1,0 +1,1 @@
+//! The board: memory map, boot loader, clock, the two doors and the run loop.

@@ -1,0 +1,1 @@
+//! Guest memory: one flat mapping, and what is known of each page.

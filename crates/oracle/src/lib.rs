@@ -1,0 +1,1 @@
+//! The host's processor as the judge of instructions (tests only).

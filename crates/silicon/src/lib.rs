@@ -1,0 +1,1 @@
+//! Guest arithmetic done by the host's own instructions: pure functions of their operands.
