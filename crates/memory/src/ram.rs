@@ -1,0 +1,284 @@
+//! The mapping and the ways in and out of it.
+
+use std::cell::RefCell;
+use std::ffi::c_void;
+use std::ptr::NonNull;
+
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use x86::{PAGE_BYTES, Physical};
+
+use crate::flag;
+use crate::page::Pages;
+
+/// First byte after low RAM: devices live from here to [`HOLE_END`].
+pub const HOLE_START: u64 = 3 << 30;
+/// First byte of high RAM.
+pub const HOLE_END: u64 = 4 << 30;
+
+/// Why there is no memory.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The size is not a whole number of pages, or out of range.
+    #[error("guest memory of {bytes} bytes: give a multiple of 4096 from 1 MiB to 1 TiB")]
+    Size {
+        /// What was asked for.
+        bytes: u64,
+    },
+    /// The host gave no address space.
+    #[error("the host gave no mapping for {bytes} bytes of guest memory: use less memory")]
+    Map {
+        /// The length of the mapping.
+        bytes: u64,
+        /// What the host said.
+        source: std::io::Error,
+    },
+    /// A range that is not RAM.
+    #[error("guest-physical range {start:#x}..+{bytes:#x} is not RAM")]
+    NotRam {
+        /// The first byte.
+        start: u64,
+        /// The length.
+        bytes: u64,
+    },
+}
+
+/// Numbers that are read and written whole, little-endian.
+pub trait Word: Copy + sealed::Sealed {}
+mod sealed {
+    pub trait Sealed {}
+}
+macro_rules! words {
+    ($($type:ty),*) => { $(impl Word for $type {} impl sealed::Sealed for $type {})* };
+}
+words!(u8, u16, u32, u64, u128);
+
+/// Guest RAM.
+#[derive(Debug)]
+pub struct Ram {
+    base: NonNull<u8>,
+    mapped_bytes: u64,
+    size_bytes: u64,
+    pages: Pages,
+    foreign_writes: RefCell<Vec<(Physical, u64)>>,
+}
+
+// SAFETY: the mapping belongs to this value alone and moves with it; nothing
+// about it is tied to the thread that made it.
+unsafe impl Send for Ram {}
+
+impl Ram {
+    /// Zeroed RAM of `size_bytes`, a multiple of 4096 from 1 MiB to 1 TiB.
+    pub fn new(size_bytes: u64) -> Result<Ram, Error> {
+        if !size_bytes.is_multiple_of(PAGE_BYTES) || !(1 << 20..=1 << 40).contains(&size_bytes) {
+            return Err(Error::Size { bytes: size_bytes });
+        }
+        let mapped_bytes = if size_bytes <= HOLE_START {
+            size_bytes
+        } else {
+            size_bytes + (HOLE_END - HOLE_START)
+        };
+        let map_error = |source: std::io::Error| Error::Map {
+            bytes: mapped_bytes,
+            source,
+        };
+        let length =
+            usize::try_from(mapped_bytes).map_err(|e| map_error(std::io::Error::other(e)))?;
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice
+        // aliases nothing. NORESERVE: a guest rarely touches all it has.
+        let base = unsafe {
+            mmap_anonymous(
+                std::ptr::null_mut(),
+                length,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )
+        }
+        .map_err(|errno| map_error(errno.into()))?;
+        let base = NonNull::new(base.cast()).expect("mmap never returns null without MAP_FIXED");
+        let count = usize::try_from(mapped_bytes / PAGE_BYTES).expect("fits, as the length did");
+        Ok(Ram {
+            base,
+            mapped_bytes,
+            size_bytes,
+            pages: Pages::new(count),
+            foreign_writes: RefCell::default(),
+        })
+    }
+
+    /// How much RAM there is, in bytes, the hole not counted.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// The ranges that are RAM, as (first byte, length in bytes), ascending.
+    pub fn ranges(&self) -> impl Iterator<Item = (Physical, u64)> {
+        let low = self.size_bytes.min(HOLE_START);
+        let high = self.size_bytes - low;
+        [(Physical(0), low), (Physical(HOLE_END), high)]
+            .into_iter()
+            .filter(|&(_, bytes)| bytes > 0)
+    }
+
+    /// Whether all of `start..start + bytes` is RAM.
+    #[inline]
+    pub fn holds(&self, start: Physical, bytes: u64) -> bool {
+        let Some(end) = start.0.checked_add(bytes) else {
+            return false;
+        };
+        end <= self.mapped_bytes && (end <= HOLE_START || start.0 >= HOLE_END)
+    }
+
+    /// What is known of each page.
+    #[inline]
+    pub fn pages(&self) -> &Pages {
+        &self.pages
+    }
+
+    /// The number at `at`. No flags are looked at.
+    ///
+    /// # Panics
+    /// If `at` lies outside of the mapping: the caller has translated it.
+    #[inline]
+    pub fn load<T: Word>(&self, at: Physical) -> T {
+        let pointer = self.pointer(at, size_of::<T>() as u64);
+        // SAFETY: `pointer` bounds-checked the range; every bit pattern is a `T`.
+        unsafe { pointer.cast::<T>().read_unaligned() }
+    }
+
+    /// Puts the number at `at`, setting no flags: for engines, which have seen
+    /// to the page's flags when they translated the address.
+    ///
+    /// # Panics
+    /// If `at` lies outside of the mapping: the caller has translated it.
+    #[inline]
+    pub fn store<T: Word>(&self, at: Physical, value: T) {
+        let pointer = self.pointer(at, size_of::<T>() as u64);
+        // SAFETY: `pointer` bounds-checked the range, and no reference to guest
+        // memory exists that this write could contradict.
+        unsafe { pointer.cast::<T>().write_unaligned(value) }
+    }
+
+    /// Copies RAM from `at` into `into`.
+    pub fn read(&self, at: Physical, into: &mut [u8]) -> Result<(), Error> {
+        self.check(at, into.len() as u64)?;
+        let pointer = self.pointer(at, into.len() as u64);
+        // SAFETY: `pointer` bounds-checked the range; `into` is the caller's own.
+        unsafe { pointer.copy_to_nonoverlapping(into.as_mut_ptr(), into.len()) };
+        Ok(())
+    }
+
+    /// Copies `bytes` to RAM at `at`, as devices and loaders do: the pages
+    /// become dirty, and watched ones are told by [`Ram::take_foreign_writes`].
+    pub fn write(&self, at: Physical, bytes: &[u8]) -> Result<(), Error> {
+        let length = bytes.len() as u64;
+        self.check(at, length)?;
+        if length == 0 {
+            return Ok(());
+        }
+        for number in at.page_number()..=at.plus(length - 1).page_number() {
+            self.pages.set(number, flag::DIRTY);
+            if self.pages.get(number) & flag::WATCHED != 0 {
+                self.foreign_writes
+                    .borrow_mut()
+                    .push((Physical(number * PAGE_BYTES), PAGE_BYTES));
+            }
+        }
+        let pointer = self.pointer(at, length);
+        // SAFETY: `pointer` bounds-checked the range, and no reference to guest
+        // memory exists that this write could contradict.
+        unsafe { pointer.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        Ok(())
+    }
+
+    /// The writes by others than the engine to watched pages since the last
+    /// call, as (first byte, length in bytes). The engine acts on them before
+    /// its next instruction.
+    pub fn take_foreign_writes(&self) -> Vec<(Physical, u64)> {
+        self.foreign_writes.take()
+    }
+
+    /// The pages written since the last call, ascending; none is dirty after.
+    /// The engine must let go of its leave to write to them without notice.
+    pub fn take_dirty(&self) -> Vec<u64> {
+        let dirty: Vec<u64> = self.pages.with(flag::DIRTY).collect();
+        dirty
+            .iter()
+            .for_each(|&number| self.pages.clear(number, flag::DIRTY));
+        dirty
+    }
+
+    fn check(&self, start: Physical, bytes: u64) -> Result<(), Error> {
+        if self.holds(start, bytes) {
+            Ok(())
+        } else {
+            Err(Error::NotRam {
+                start: start.0,
+                bytes,
+            })
+        }
+    }
+
+    #[inline]
+    fn pointer(&self, at: Physical, bytes: u64) -> *mut u8 {
+        let fits = at.0 <= self.mapped_bytes.wrapping_sub(bytes) && bytes <= self.mapped_bytes;
+        assert!(
+            fits,
+            "bug: guest-physical {:#x}..+{bytes} lies outside of RAM",
+            at.0
+        );
+        // SAFETY: `at..at + bytes` lies inside the mapping, by the line above,
+        // and the mapping's length fits an isize.
+        unsafe { self.base.as_ptr().add(at.0 as usize) }
+    }
+}
+
+impl Drop for Ram {
+    fn drop(&mut self) {
+        // SAFETY: this value made the mapping, with this length, and nothing
+        // points into it once the value is gone. A failure would only leak it.
+        let _ = unsafe {
+            munmap(
+                self.base.as_ptr().cast::<c_void>(),
+                self.mapped_bytes as usize,
+            )
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_stored_is_loaded() {
+        let ram = Ram::new(1 << 20).expect("a small mapping");
+        ram.store(Physical(0xffe), 0x1122_3344_u32);
+        assert_eq!(ram.load::<u16>(Physical(0x1000)), 0x1122);
+    }
+
+    #[test]
+    fn memory_above_three_gib_moves_to_four() {
+        let ram = Ram::new((3 << 30) + PAGE_BYTES).expect("untouched pages cost nothing");
+        assert!(!ram.holds(Physical(HOLE_START), 1));
+        assert!(ram.holds(Physical(HOLE_END), PAGE_BYTES));
+        assert!(!ram.holds(Physical(HOLE_END), PAGE_BYTES + 1));
+        assert!(!ram.holds(Physical(u64::MAX), 2));
+    }
+
+    #[test]
+    fn a_foreign_write_is_dirty_and_tells_of_watched_pages() {
+        let ram = Ram::new(1 << 20).expect("a small mapping");
+        ram.pages().set(2, flag::CODE);
+        ram.write(Physical(0x1fff), &[1, 2]).expect("it is RAM");
+        assert_eq!(ram.take_foreign_writes(), [(Physical(0x2000), PAGE_BYTES)]);
+        assert_eq!(ram.take_dirty(), [1, 2]);
+        assert!(ram.take_dirty().is_empty());
+    }
+
+    #[test]
+    fn a_range_that_is_not_ram_is_an_error() {
+        let ram = Ram::new(1 << 20).expect("a small mapping");
+        assert!(ram.write(Physical((1 << 20) - 1), &[0; 2]).is_err());
+        assert!(ram.read(Physical(u64::MAX), &mut [0; 2]).is_err());
+    }
+}
