@@ -1,0 +1,46 @@
+//! What runs guest code: the interface that the interpreter, the JIT and, one
+//! day, a hardware engine fill.
+
+use moment::Moment;
+
+use crate::{Bus, Cpu};
+
+/// When to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// After the branch that makes the count reach this (at once if it has),
+    /// before the next instruction and before any interrupt is taken there.
+    Branches(u64),
+    /// At exactly this moment, found in two phases: freely to its branch count,
+    /// then by steps to its program counter and `rcx`.
+    Moment(Moment),
+    /// After one instruction, or one iteration of a repeated one, or one
+    /// delivery of an interrupt.
+    Step,
+}
+
+/// Why it stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// What was asked for has been reached.
+    Reached,
+    /// The moment asked for has been passed: the branch count is beyond it, or
+    /// the code between two branches never came to its program counter.
+    Missed,
+    /// The processor is halted and no interrupt waits.
+    Halted,
+    /// [`Bus::needs_attention`] is up.
+    Attention,
+    /// A triple fault: the processor has shut down.
+    Shutdown,
+}
+
+/// Runs guest code, exactly.
+pub trait Engine {
+    /// Runs until `until`, or until something else stops it.
+    fn run(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus, until: Until) -> Exit;
+
+    /// Forgets everything derived from the processor's state or from memory:
+    /// after another state has been put in their place.
+    fn reset(&mut self);
+}
