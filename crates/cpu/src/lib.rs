@@ -1,10 +1,33 @@
 //! The processor: state, paging, soft TLB, interpreter, exceptions, CPUID.
+//!
+//! [`Cpu`] holds the state; an [`Engine`] runs guest code on it; the board is
+//! behind [`Bus`]. What an instruction means is in `exec`, a family a file.
 
+mod access;
+mod block;
 mod bus;
+mod debug;
 mod engine;
+mod exec;
+mod flags;
+mod fpu;
+mod interpreter;
+mod interrupt;
+mod op;
+mod paging;
+pub mod segment;
+mod state;
+mod tlb;
+mod trap;
+mod width;
 
 pub use bus::{Bus, Refused};
 pub use engine::{Engine, Exit, Until};
-
-/// A processor.
-pub struct Cpu;
+pub use flags::Flags;
+pub use fpu::Fpu;
+pub use interpreter::Interpreter;
+pub use op::{Handler, Op};
+pub use segment::Segment;
+pub use state::{CodeSize, Cpu, Shadow};
+pub use tlb::{Space, Tlb};
+pub use trap::{Flow, Trap};

@@ -59,7 +59,7 @@ pub struct Ram {
     mapped_bytes: u64,
     size_bytes: u64,
     pages: Pages,
-    foreign_writes: RefCell<Vec<(Physical, u64)>>,
+    watched_writes: RefCell<Vec<(Physical, u64)>>,
 }
 
 // SAFETY: the mapping belongs to this value alone and moves with it; nothing
@@ -101,7 +101,7 @@ impl Ram {
             mapped_bytes,
             size_bytes,
             pages: Pages::new(count),
-            foreign_writes: RefCell::default(),
+            watched_writes: RefCell::default(),
         })
     }
 
@@ -168,7 +168,7 @@ impl Ram {
     }
 
     /// Copies `bytes` to RAM at `at`, as devices and loaders do: the pages
-    /// become dirty, and watched ones are told by [`Ram::take_foreign_writes`].
+    /// become dirty, and watched ones are told by [`Ram::take_watched_writes`].
     pub fn write(&self, at: Physical, bytes: &[u8]) -> Result<(), Error> {
         let length = bytes.len() as u64;
         self.check(at, length)?;
@@ -190,11 +190,30 @@ impl Ram {
         Ok(())
     }
 
-    /// The writes by others than the engine to watched pages since the last
-    /// call, as (first byte, length in bytes). The engine acts on them before
-    /// its next instruction.
-    pub fn take_foreign_writes(&self) -> Vec<(Physical, u64)> {
-        self.foreign_writes.take()
+    /// Marks the pages of a write dirty, and keeps what it did to watched
+    /// ones for [`Ram::take_watched_writes`]. True if there were any.
+    pub fn note_write(&self, at: Physical, bytes: u64) -> bool {
+        let end = at.0.saturating_add(bytes);
+        let mut watched = false;
+        for number in at.page_number()..=(end - 1) / PAGE_BYTES {
+            self.pages.set(number, flag::DIRTY);
+            if self.pages.get(number) & flag::WATCHED != 0 {
+                let first = at.0.max(number * PAGE_BYTES);
+                let last = end.min((number + 1) * PAGE_BYTES);
+                self.watched_writes
+                    .borrow_mut()
+                    .push((Physical(first), last - first));
+                watched = true;
+            }
+        }
+        watched
+    }
+
+    /// The writes to watched pages since the last call, each within a page, as
+    /// (first byte, length in bytes). The engine acts on them before its next
+    /// instruction.
+    pub fn take_watched_writes(&self) -> Vec<(Physical, u64)> {
+        self.watched_writes.take()
     }
 
     /// The pages written since the last call, ascending; none is dirty after.
@@ -270,7 +289,7 @@ mod tests {
         let ram = Ram::new(1 << 20).expect("a small mapping");
         ram.pages().set(2, flag::CODE);
         ram.write(Physical(0x1fff), &[1, 2]).expect("it is RAM");
-        assert_eq!(ram.take_foreign_writes(), [(Physical(0x2000), PAGE_BYTES)]);
+        assert_eq!(ram.take_watched_writes(), [(Physical(0x2000), 1)]);
         assert_eq!(ram.take_dirty(), [1, 2]);
         assert!(ram.take_dirty().is_empty());
     }

@@ -11,7 +11,9 @@ use std::fmt;
 ///
 /// `branches` counts every transfer of control since the machine's start:
 /// jumps taken or not, calls, returns, `syscall`, `sysret`, `iret`, and each
-/// exception and interrupt delivered.
+/// exception and interrupt delivered. A repeated string instruction counts one
+/// each time an iteration leaves its count register at a multiple of 65,536
+/// other than 0, so that none runs for ever between two branches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Moment {
     /// Transfers of control retired since the start.

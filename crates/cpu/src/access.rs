@@ -1,0 +1,329 @@
+//! Loads and stores at the guest's addresses.
+//!
+//! The quick way is a hit in the soft TLB. The slow way, in [`crate::paging`],
+//! checks everything, splits what crosses a page, reaches the board where
+//! there is no RAM, and enters the TLB for the next time. A store that may
+//! fault never changes memory before all of it is known to succeed.
+
+use x86::{Linear, gpr, seg};
+
+use crate::op::AddressSize;
+use crate::tlb::Space;
+use crate::width::Width;
+use crate::{Bus, Cpu, Flow, Op, Trap};
+
+impl Cpu {
+    /// The linear address of the instruction's memory operand, of `bytes`
+    /// bytes. Limits and kinds of segments are checked where they exist;
+    /// canonical form is left to the access.
+    #[inline(always)]
+    pub(crate) fn address(&self, op: &Op, bytes: u64, write: bool) -> Flow<Linear> {
+        self.address_plus(op, 0, bytes, write)
+    }
+
+    /// As [`Cpu::address`], `displacement` bytes further (BT with a register
+    /// index, operands of several parts).
+    #[inline(always)]
+    pub(crate) fn address_plus(
+        &self,
+        op: &Op,
+        displacement: u64,
+        bytes: u64,
+        write: bool,
+    ) -> Flow<Linear> {
+        let offset = self.offset_plus(op, displacement);
+        if self.is_64() {
+            let base = self.segments[usize::from(op.seg)].base;
+            Ok(Linear(base.wrapping_add(offset)))
+        } else {
+            self.in_segment(op.seg, offset, bytes, write)
+        }
+    }
+
+    /// The offset of the memory operand: its effective address.
+    #[inline(always)]
+    pub(crate) fn offset(&self, op: &Op) -> u64 {
+        self.offset_plus(op, 0)
+    }
+
+    #[inline(always)]
+    fn offset_plus(&self, op: &Op, displacement: u64) -> u64 {
+        let sum = self.gpr[usize::from(op.base & 31)]
+            .wrapping_add(self.gpr[usize::from(op.index & 31)] << op.scale)
+            .wrapping_add(op.disp)
+            .wrapping_add(displacement);
+        match op.address {
+            AddressSize::Bits64 => sum,
+            AddressSize::Bits32 => sum & 0xffff_ffff,
+            AddressSize::Bits16 => sum & 0xffff,
+        }
+    }
+
+    /// The address of the string operand at `offset` in `segment`.
+    #[inline(always)]
+    pub(crate) fn string_address(
+        &self,
+        segment: u8,
+        offset: u64,
+        bytes: u64,
+        write: bool,
+    ) -> Flow<Linear> {
+        if self.is_64() {
+            Ok(Linear(
+                self.segments[usize::from(segment)]
+                    .base
+                    .wrapping_add(offset),
+            ))
+        } else {
+            self.in_segment(segment, offset, bytes, write)
+        }
+    }
+
+    /// The number at `at`. `stack`: a non-canonical address gives `#SS`.
+    #[inline(always)]
+    pub(crate) fn read<W: Width>(&mut self, bus: &mut dyn Bus, at: Linear, stack: bool) -> Flow<W> {
+        match self.tlb.read(self.space, at, W::BYTES) {
+            Some(physical) => Ok(self.ram.load(physical)),
+            None => Ok(W::truncate(self.read_slow(
+                bus,
+                self.space,
+                at,
+                W::BYTES as u8,
+                stack,
+            )?)),
+        }
+    }
+
+    /// Puts the number at `at`.
+    #[inline(always)]
+    pub(crate) fn write<W: Width>(
+        &mut self,
+        bus: &mut dyn Bus,
+        at: Linear,
+        stack: bool,
+        value: W,
+    ) -> Flow {
+        match self.tlb.write(self.space, at, W::BYTES) {
+            Some(physical) => {
+                self.ram.store(physical, value);
+                Ok(())
+            }
+            None => self.write_slow(
+                bus,
+                self.space,
+                at,
+                W::BYTES as u8,
+                stack,
+                value.zero_extend(),
+            ),
+        }
+    }
+
+    /// Makes sure that [`Cpu::write`] of a `W` at `at` will succeed, so that a
+    /// read-modify-write changes nothing where it faults.
+    #[inline(always)]
+    pub(crate) fn probe_write<W: Width>(&mut self, at: Linear, stack: bool) -> Flow {
+        match self.tlb.write(self.space, at, W::BYTES) {
+            Some(_) => Ok(()),
+            None => self.probe_write_slow(self.space, at, W::BYTES, stack),
+        }
+    }
+
+    /// The memory operand.
+    #[inline(always)]
+    pub(crate) fn load<W: Width>(&mut self, bus: &mut dyn Bus, op: &Op) -> Flow<W> {
+        let at = self.address(op, W::BYTES, false)?;
+        self.read(bus, at, op.stack)
+    }
+
+    /// Stores to the memory operand.
+    #[inline(always)]
+    pub(crate) fn store<W: Width>(&mut self, bus: &mut dyn Bus, op: &Op, value: W) -> Flow {
+        let at = self.address(op, W::BYTES, true)?;
+        self.write(bus, at, op.stack, value)
+    }
+
+    /// Replaces the memory operand by `f` of it; what else `f` gives is
+    /// returned. `f` runs only once nothing can fault any more.
+    #[inline(always)]
+    pub(crate) fn modify<W: Width>(
+        &mut self,
+        bus: &mut dyn Bus,
+        op: &Op,
+        f: impl FnOnce(&mut Cpu, W) -> W,
+    ) -> Flow {
+        let at = self.address(op, W::BYTES, true)?;
+        if let Some(physical) = self.tlb.write(self.space, at, W::BYTES) {
+            let value = f(self, self.ram.load(physical));
+            self.ram.store(physical, value);
+            return Ok(());
+        }
+        self.probe_write::<W>(at, op.stack)?;
+        let old = self.read(bus, at, op.stack)?;
+        let new = f(self, old);
+        self.write(bus, at, op.stack, new)
+    }
+
+    /// 16 bytes at `at`.
+    #[inline(always)]
+    pub(crate) fn read_128(&mut self, bus: &mut dyn Bus, at: Linear, stack: bool) -> Flow<u128> {
+        if let Some(physical) = self.tlb.read(self.space, at, 16) {
+            return Ok(self.ram.load(physical));
+        }
+        let low: u64 = self.read(bus, at, stack)?;
+        let high: u64 = self.read(bus, at.plus(8), stack)?;
+        Ok(u128::from(high) << 64 | u128::from(low))
+    }
+
+    /// Puts 16 bytes at `at`.
+    #[inline(always)]
+    pub(crate) fn write_128(
+        &mut self,
+        bus: &mut dyn Bus,
+        at: Linear,
+        stack: bool,
+        value: u128,
+    ) -> Flow {
+        if let Some(physical) = self.tlb.write(self.space, at, 16) {
+            self.ram.store(physical, value);
+            return Ok(());
+        }
+        self.probe_write_slow(self.space, at, 16, stack)?;
+        self.write(bus, at, stack, value as u64)?;
+        self.write(bus, at.plus(8), stack, (value >> 64) as u64)
+    }
+
+    /// Reads with supervisor rights whatever the privilege level: descriptor
+    /// tables and task-state segments.
+    pub(crate) fn read_system<W: Width>(&mut self, bus: &mut dyn Bus, at: Linear) -> Flow<W> {
+        Ok(W::truncate(self.read_slow(
+            bus,
+            Space::Supervisor,
+            at,
+            W::BYTES as u8,
+            false,
+        )?))
+    }
+
+    /// Writes with supervisor rights whatever the privilege level.
+    pub(crate) fn write_system<W: Width>(
+        &mut self,
+        bus: &mut dyn Bus,
+        at: Linear,
+        value: W,
+    ) -> Flow {
+        self.write_slow(
+            bus,
+            Space::Supervisor,
+            at,
+            W::BYTES as u8,
+            false,
+            value.zero_extend(),
+        )
+    }
+
+    /// Pushes `value`.
+    #[inline(always)]
+    pub(crate) fn push<W: Width>(&mut self, bus: &mut dyn Bus, value: W) -> Flow {
+        let rsp = self.gpr[usize::from(gpr::RSP)].wrapping_sub(W::BYTES);
+        let at = self.stack_address(rsp, W::BYTES, true)?;
+        self.write(bus, at, true, value)?;
+        self.set_rsp(rsp);
+        Ok(())
+    }
+
+    /// Pops a value.
+    #[inline(always)]
+    pub(crate) fn pop<W: Width>(&mut self, bus: &mut dyn Bus) -> Flow<W> {
+        let value = self.peek(bus, 0)?;
+        self.set_rsp(self.gpr[usize::from(gpr::RSP)].wrapping_add(W::BYTES));
+        Ok(value)
+    }
+
+    /// The value `offset` bytes above the stack pointer, without popping it.
+    #[inline(always)]
+    pub(crate) fn peek<W: Width>(&mut self, bus: &mut dyn Bus, offset: u64) -> Flow<W> {
+        let rsp = self.gpr[usize::from(gpr::RSP)].wrapping_add(offset);
+        let at = self.stack_address(rsp, W::BYTES, false)?;
+        self.read(bus, at, true)
+    }
+
+    /// The linear address of stack offset `rsp`, of which only the bits that
+    /// the stack's size uses count.
+    #[inline(always)]
+    pub(crate) fn stack_address(&self, rsp: u64, bytes: u64, write: bool) -> Flow<Linear> {
+        if self.is_64() {
+            Ok(Linear(rsp))
+        } else {
+            self.in_segment(seg::SS, rsp & self.stack_mask(), bytes, write)
+        }
+    }
+
+    /// Sets the part of RSP that the stack's size uses.
+    #[inline(always)]
+    pub(crate) fn set_rsp(&mut self, rsp: u64) {
+        let mask = self.stack_mask();
+        let register = &mut self.gpr[usize::from(gpr::RSP)];
+        // A 32-bit stack pointer's update clears the upper half, as any
+        // 32-bit register's does; a 16-bit one's keeps the rest.
+        let kept = if mask == 0xffff { *register & !mask } else { 0 };
+        *register = kept | rsp & mask;
+    }
+
+    /// The linear address of `offset` in a segment that has a limit and
+    /// rights: everything outside of 64-bit mode (SDM volume 3A, 5.3, 5.5).
+    pub(crate) fn in_segment(
+        &self,
+        segment: u8,
+        offset: u64,
+        bytes: u64,
+        write: bool,
+    ) -> Flow<Linear> {
+        use crate::segment::rights;
+        let register = &self.segments[usize::from(segment)];
+        let fault = if segment == seg::SS {
+            Trap::SS
+        } else {
+            Trap::GP
+        };
+        let linear = Linear(register.base.wrapping_add(offset) & 0xffff_ffff);
+        if segment == seg::FLAT {
+            return Ok(linear);
+        }
+        if !register.has(rights::S | rights::P) {
+            // A null selector was loaded: the register is unusable.
+            return Err(Trap::GP);
+        }
+        let is_code = register.has(rights::CODE);
+        let allowed = if write {
+            !is_code && register.has(rights::RW)
+        } else {
+            !is_code || register.has(rights::RW)
+        };
+        if !allowed {
+            return Err(Trap::GP);
+        }
+        if register.is_whole() {
+            return Ok(linear);
+        }
+        let last = offset + (bytes - 1);
+        let within = if !is_code && register.has(rights::DC) {
+            let top = if register.has(rights::DB) {
+                0xffff_ffff
+            } else {
+                0xffff
+            };
+            offset > u64::from(register.limit) && last <= top
+        } else {
+            last <= u64::from(register.limit)
+        };
+        if within { Ok(linear) } else { Err(fault) }
+    }
+
+    /// RIP of the instruction after `op`, in the block in execution.
+    #[inline(always)]
+    pub(crate) fn next_rip(&self, op: &Op) -> u64 {
+        self.gpr[usize::from(crate::state::GPR_BLOCK)].wrapping_add(u64::from(op.end))
+            & self.rip_mask()
+    }
+}

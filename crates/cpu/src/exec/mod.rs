@@ -1,0 +1,49 @@
+//! What each instruction does. One file a family; each offers `lower`, which
+//! knows its family's instructions and gives what executes them.
+
+use iced_x86::{FlowControl, Instruction, Mnemonic};
+
+use crate::op::Handler;
+use crate::{Bus, Cpu, Flow, Op, Trap};
+
+/// `insn`, ready to execute. What no family knows is not announced: `#UD`.
+pub(crate) fn lower(insn: &Instruction) -> Op {
+    let mut op = Op::of(insn, undefined);
+    if insn.is_invalid() {
+        return op;
+    }
+    type Lower = fn(&Instruction, &mut Op) -> Option<Handler>;
+    const FAMILIES: &[Lower] = &[];
+    if let Some(run) = FAMILIES.iter().find_map(|lower| lower(insn, &mut op)) {
+        op.run = run;
+    }
+    op
+}
+
+/// Whether a block ends with `insn`: after it execution may go on elsewhere,
+/// or under other rights, sizes or translations. Handlers of such
+/// instructions set `rip` themselves.
+pub(crate) fn ends_block(insn: &Instruction) -> bool {
+    if insn.is_invalid() {
+        return true;
+    }
+    insn.flow_control() != FlowControl::Next || matches!(insn.mnemonic(), Mnemonic::Hlt)
+}
+
+/// The end of a block that was cut: goes on at offset `end`.
+pub(crate) fn fall_through(end: u16) -> Op {
+    let mut op = Op::of(&Instruction::default(), advance);
+    op.end = end;
+    op
+}
+
+/// Sets `rip` to the next instruction.
+pub(crate) fn advance(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
+    cpu.rip = cpu.next_rip(op);
+    Ok(())
+}
+
+/// An instruction that doesn't exist here.
+pub(crate) fn undefined(_: &mut Cpu, _: &mut dyn Bus, _: &Op) -> Flow {
+    Err(Trap::UD)
+}

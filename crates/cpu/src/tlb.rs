@@ -1,0 +1,175 @@
+//! The soft TLB: recent translations, looked up before every access to memory.
+//!
+//! The law: it is architecturally invisible. Whatever it holds, an access
+//! gives what a walk of the page tables would give now. Pages that a walk read
+//! are watched (`memory::flag::TABLE`), and a store to one drops what was
+//! derived from it. So engines may differ in what they keep here, and a replay
+//! cannot tell.
+
+use x86::{Linear, PAGE_MASK, Physical};
+
+/// Whose rights an access has; each has its own part of the TLB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    /// Privilege level 0 to 2, user pages closed by SMAP (where it is on).
+    Supervisor = 0,
+    /// Privilege level 3.
+    User = 1,
+    /// Privilege level 0 to 2 while EFLAGS.AC opens user pages.
+    SupervisorAc = 2,
+}
+
+const SPACES: usize = 3;
+const ENTRIES: usize = 1 << 10;
+
+/// One translation. A tag is the linear page's address, or [`NONE`].
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    read: u64,
+    write: u64,
+    fetch: u64,
+    /// Physical minus linear, modulo 2^64.
+    delta: u64,
+}
+
+/// Equal to no page's address.
+const NONE: u64 = 1;
+const EMPTY: Entry = Entry {
+    read: NONE,
+    write: NONE,
+    fetch: NONE,
+    delta: 0,
+};
+
+/// What a translation may be used for without another look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leave {
+    /// Loads.
+    pub read: bool,
+    /// Stores: the page is writable, dirty in every sense, and not watched.
+    pub write: bool,
+    /// Instruction fetches.
+    pub fetch: bool,
+}
+
+/// The soft TLB. Only RAM is ever entered.
+#[derive(Debug)]
+pub struct Tlb {
+    entries: Box<[Entry; SPACES * ENTRIES]>,
+    /// Counts what may have changed a fetch translation; caches of code by
+    /// linear address are good for one value only.
+    fetch_generation: u64,
+}
+
+impl Default for Tlb {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Tlb {
+    /// Nothing known.
+    pub fn new() -> Tlb {
+        let entries = vec![EMPTY; SPACES * ENTRIES].into_boxed_slice();
+        Tlb {
+            entries: entries.try_into().expect("the length is the type's"),
+            fetch_generation: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn index(space: Space, at: Linear) -> usize {
+        // The conversion keeps the low bits, which are all that is used.
+        (space as usize * ENTRIES) | ((at.0 >> 12) as usize & (ENTRIES - 1))
+    }
+
+    #[inline(always)]
+    fn hit(
+        &self,
+        space: Space,
+        at: Linear,
+        bytes: u64,
+        tag: impl Fn(&Entry) -> u64,
+    ) -> Option<Physical> {
+        let entry = &self.entries[Self::index(space, at)];
+        // The page of the last byte: an access that leaves its page never hits,
+        // because the entry's index is that of the first byte.
+        let page = at.0.wrapping_add(bytes - 1) & PAGE_MASK;
+        (tag(entry) == page).then(|| Physical(at.0.wrapping_add(entry.delta)))
+    }
+
+    /// Where `bytes` bytes at `at` may be loaded from.
+    #[inline(always)]
+    pub fn read(&self, space: Space, at: Linear, bytes: u64) -> Option<Physical> {
+        self.hit(space, at, bytes, |entry| entry.read)
+    }
+
+    /// Where `bytes` bytes at `at` may be stored to.
+    #[inline(always)]
+    pub fn write(&self, space: Space, at: Linear, bytes: u64) -> Option<Physical> {
+        self.hit(space, at, bytes, |entry| entry.write)
+    }
+
+    /// Where the instruction byte at `at` lies.
+    #[inline(always)]
+    pub fn fetch(&self, space: Space, at: Linear) -> Option<Physical> {
+        self.hit(space, at, 1, |entry| entry.fetch)
+    }
+
+    /// Enters the translation of `linear`'s page to `physical`'s page of RAM.
+    /// Rights that an entry for the same translation has already are kept.
+    pub fn enter(&mut self, space: Space, linear: Linear, physical: Physical, leave: Leave) {
+        let page = linear.page().0;
+        let delta = physical.page().0.wrapping_sub(page);
+        let entry = &mut self.entries[Self::index(space, linear)];
+        let same = entry.delta == delta && [entry.read, entry.write, entry.fetch].contains(&page);
+        let kept = if same {
+            *entry
+        } else {
+            Entry { delta, ..EMPTY }
+        };
+        let tag = |granted: bool, before: u64| if granted { page } else { before };
+        *entry = Entry {
+            read: tag(leave.read, kept.read),
+            write: tag(leave.write, kept.write),
+            fetch: tag(leave.fetch, kept.fetch),
+            delta,
+        };
+    }
+
+    /// Drops everything.
+    pub fn flush(&mut self) {
+        self.entries.fill(EMPTY);
+        self.fetch_generation += 1;
+    }
+
+    /// Drops what is known of `linear`'s page.
+    pub fn flush_page(&mut self, linear: Linear) {
+        for space in [Space::Supervisor, Space::User, Space::SupervisorAc] {
+            self.entries[Self::index(space, linear)] = EMPTY;
+        }
+        self.fetch_generation += 1;
+    }
+
+    /// Takes back every leave to store, so that the next store to each page
+    /// is seen again.
+    pub fn flush_writes(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.write = NONE);
+    }
+
+    /// Takes back every leave to store to `physical`'s page.
+    pub fn flush_writes_to(&mut self, physical: Physical) {
+        let page = physical.page().0;
+        for entry in self.entries.iter_mut() {
+            if entry.write != NONE && entry.write.wrapping_add(entry.delta) == page {
+                entry.write = NONE;
+            }
+        }
+    }
+
+    /// See [`Tlb`]'s field of this name.
+    #[inline(always)]
+    pub fn fetch_generation(&self) -> u64 {
+        self.fetch_generation
+    }
+}
