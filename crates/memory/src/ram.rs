@@ -175,14 +175,7 @@ impl Ram {
         if length == 0 {
             return Ok(());
         }
-        for number in at.page_number()..=at.plus(length - 1).page_number() {
-            self.pages.set(number, flag::DIRTY);
-            if self.pages.get(number) & flag::WATCHED != 0 {
-                self.foreign_writes
-                    .borrow_mut()
-                    .push((Physical(number * PAGE_BYTES), PAGE_BYTES));
-            }
-        }
+        self.note_write(at, length);
         let pointer = self.pointer(at, length);
         // SAFETY: `pointer` bounds-checked the range, and no reference to guest
         // memory exists that this write could contradict.
