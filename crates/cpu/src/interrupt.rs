@@ -5,7 +5,7 @@ use crate::{Bus, Cpu, Trap};
 /// What is being delivered: it decides error codes, privilege checks and the
 /// saved instruction pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// A fault or trap that the processor raised.
     Exception,
     /// INT n, INT3, INTO: gate privilege is checked.

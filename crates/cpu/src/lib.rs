@@ -15,6 +15,7 @@ mod interpreter;
 mod interrupt;
 mod op;
 mod paging;
+mod register;
 pub mod segment;
 mod state;
 mod tlb;

@@ -22,7 +22,7 @@ pub enum AddressSize {
 }
 
 /// Marks AH, CH, DH and BH among 8-bit register numbers.
-pub const HIGH_BYTE: u8 = 0x20;
+pub(crate) const HIGH_BYTE: u8 = 0x20;
 
 /// A decoded instruction. Positions are relative to the start of its block,
 /// so that a block is good for every linear address its page is mapped at.
@@ -66,13 +66,13 @@ pub struct Op {
 }
 
 /// Bits of [`Op::prefix`].
-pub mod prefix {
+pub(crate) mod prefix {
     /// F3, on a string instruction.
-    pub const REPE: u8 = 1 << 0;
+    pub(crate) const REPE: u8 = 1 << 0;
     /// F2, on a string instruction.
-    pub const REPNE: u8 = 1 << 1;
+    pub(crate) const REPNE: u8 = 1 << 1;
     /// F0.
-    pub const LOCK: u8 = 1 << 2;
+    pub(crate) const LOCK: u8 = 1 << 2;
 }
 
 impl Op {

@@ -1,6 +1,11 @@
 //! What each instruction does. One file a family; each offers `lower`, which
 //! knows its family's instructions and gives what executes them.
 
+mod alu;
+mod branch;
+mod form;
+mod mov;
+
 use iced_x86::{FlowControl, Instruction, Mnemonic};
 
 use crate::op::Handler;
@@ -13,7 +18,7 @@ pub(crate) fn lower(insn: &Instruction) -> Op {
         return op;
     }
     type Lower = fn(&Instruction, &mut Op) -> Option<Handler>;
-    const FAMILIES: &[Lower] = &[];
+    const FAMILIES: &[Lower] = &[alu::lower, mov::lower, branch::lower];
     if let Some(run) = FAMILIES.iter().find_map(|lower| lower(insn, &mut op)) {
         op.run = run;
     }
