@@ -1,0 +1,122 @@
+//! Floating-point comparisons: masks by predicate, and EFLAGS (SDM volume 2,
+//! `CMPPS`, `COMISS`, `UCOMISS`).
+
+use crate::lanes::{bits, vector};
+use crate::mxcsr::{FLAGS, Result, control, settle, under_guest_mxcsr};
+
+macro_rules! run {
+    ($name:literal, $a:ident, $b:ident, $control:ident) => {{
+        let mut result = vector($a);
+        // SAFETY: as in `float::run`.
+        unsafe {
+            under_guest_mxcsr!(
+                $control,
+                [concat!($name, " {a}, {b}")],
+                a = inout(xmm_reg) result,
+                b = in(xmm_reg) vector($b),
+                options(nostack),
+            );
+        }
+        bits(result)
+    }};
+}
+
+macro_rules! compare {
+    ($($name:ident: $eq:literal $lt:literal $le:literal $unord:literal
+        $neq:literal $nlt:literal $nle:literal $ord:literal;)*) => {$(
+        #[doc = concat!("`", stringify!($name), " a, b, predicate`: the new `a`.")]
+        /// Of `predicate`, the lowest three bits count.
+        pub fn $name(a: u128, b: u128, predicate: u8, mxcsr: &mut u32) -> Result<u128> {
+            let mut control = control(*mxcsr);
+            let result = match predicate & 7 {
+                0 => run!($eq, a, b, control),
+                1 => run!($lt, a, b, control),
+                2 => run!($le, a, b, control),
+                3 => run!($unord, a, b, control),
+                4 => run!($neq, a, b, control),
+                5 => run!($nlt, a, b, control),
+                6 => run!($nle, a, b, control),
+                _ => run!($ord, a, b, control),
+            };
+            settle(mxcsr, control, |_| control & FLAGS)?;
+            Ok(result)
+        }
+    )*};
+}
+
+compare! {
+    cmpps: "cmpeqps" "cmpltps" "cmpleps" "cmpunordps" "cmpneqps" "cmpnltps" "cmpnleps" "cmpordps";
+    cmppd: "cmpeqpd" "cmpltpd" "cmplepd" "cmpunordpd" "cmpneqpd" "cmpnltpd" "cmpnlepd" "cmpordpd";
+    cmpss: "cmpeqss" "cmpltss" "cmpless" "cmpunordss" "cmpneqss" "cmpnltss" "cmpnless" "cmpordss";
+    cmpsd: "cmpeqsd" "cmpltsd" "cmplesd" "cmpunordsd" "cmpneqsd" "cmpnltsd" "cmpnlesd" "cmpordsd";
+}
+
+/// ZF, PF and CF, the flags that a comparison can set.
+const COMPARED: u64 = 0x45;
+
+macro_rules! ordered {
+    ($($name:ident)*) => {$(
+        #[doc = concat!("`", stringify!($name), " a, b`: RFLAGS' six arithmetic bits,")]
+        /// of which OF, SF and AF are 0.
+        #[inline]
+        pub fn $name(a: u128, b: u128, mxcsr: &mut u32) -> Result<u64> {
+            let mut control = control(*mxcsr);
+            let ax: u64;
+            // SAFETY: as in `float::run`; LAHF copies the flags to AH.
+            unsafe {
+                under_guest_mxcsr!(
+                    control,
+                    [concat!(stringify!($name), " {a}, {b}"), "lahf"],
+                    a = in(xmm_reg) vector(a),
+                    b = in(xmm_reg) vector(b),
+                    out("rax") ax,
+                    options(nostack),
+                );
+            }
+            settle(mxcsr, control, |_| control & FLAGS)?;
+            Ok(ax >> 8 & COMPARED)
+        }
+    )*};
+}
+
+ordered! { comiss comisd ucomiss ucomisd }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mxcsr::{IE, INITIAL};
+
+    fn single(value: f32) -> u128 {
+        value.to_bits().into()
+    }
+
+    #[test]
+    fn flags_tell_less_equal_greater_and_unordered() {
+        let flags = |a, b| ucomiss(single(a), single(b), &mut INITIAL.clone()).expect("masked");
+        assert_eq!(flags(1.0, 2.0), 0x01);
+        assert_eq!(flags(2.0, 2.0), 0x40);
+        assert_eq!(flags(3.0, 2.0), 0x00);
+        assert_eq!(flags(f32::NAN, 2.0), 0x45);
+    }
+
+    #[test]
+    fn only_the_ordered_comparison_minds_a_quiet_nan() {
+        let mut mxcsr = INITIAL;
+        ucomiss(single(f32::NAN), 0, &mut mxcsr).expect("masked");
+        assert_eq!(mxcsr, INITIAL);
+        comiss(single(f32::NAN), 0, &mut mxcsr).expect("masked");
+        assert_eq!(mxcsr, INITIAL | IE);
+    }
+
+    #[test]
+    fn a_predicate_is_its_lowest_three_bits() {
+        let a = single(1.0);
+        for predicate in 0..8 {
+            let mut mxcsr = INITIAL;
+            let mask = cmpps(a, a, predicate, &mut mxcsr).expect("masked");
+            assert_eq!(cmpps(a, a, predicate | 0xf8, &mut mxcsr), Ok(mask));
+            let holds = matches!(predicate, 0 | 2 | 5 | 7);
+            assert_eq!(mask, if holds { u128::MAX } else { 0 });
+        }
+    }
+}
