@@ -12,12 +12,12 @@ use crate::tlb::{Space, Tlb};
 
 /// In [`Cpu::gpr`]: always 0, so that an address without a base or an index
 /// is computed like any other.
-pub const GPR_ZERO: u8 = 16;
+pub(crate) const GPR_ZERO: u8 = 16;
 /// In [`Cpu::gpr`]: the instruction pointer at the start of the block in
 /// execution, the base of RIP-relative addresses and of branch targets.
-pub const GPR_BLOCK: u8 = 17;
+pub(crate) const GPR_BLOCK: u8 = 17;
 /// A power of two above the last, so that a masked index needs no check.
-pub const GPR_COUNT: usize = 32;
+pub(crate) const GPR_COUNT: usize = 32;
 
 /// What `RIP` points at, by the code segment's L and D bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -24,7 +24,7 @@ const ENTRIES: usize = 1 << 10;
 
 /// One translation. A tag is the linear page's address, or [`NONE`].
 #[derive(Clone, Copy, Debug)]
-pub struct Entry {
+struct Entry {
     read: u64,
     write: u64,
     fetch: u64,
@@ -43,7 +43,7 @@ const EMPTY: Entry = Entry {
 
 /// What a translation may be used for without another look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Leave {
+pub(crate) struct Leave {
     /// Loads.
     pub read: bool,
     /// Stores: the page is writable, dirty in every sense, and not watched.
@@ -118,7 +118,7 @@ impl Tlb {
 
     /// Enters the translation of `linear`'s page to `physical`'s page of RAM.
     /// Rights that an entry for the same translation has already are kept.
-    pub fn enter(&mut self, space: Space, linear: Linear, physical: Physical, leave: Leave) {
+    pub(crate) fn enter(&mut self, space: Space, linear: Linear, physical: Physical, leave: Leave) {
         let page = linear.page().0;
         let delta = physical.page().0.wrapping_sub(page);
         let entry = &mut self.entries[Self::index(space, linear)];

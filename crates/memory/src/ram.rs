@@ -219,6 +219,18 @@ impl Ram {
         dirty
     }
 
+    /// Copies `bytes` bytes inside RAM, setting no flags: for engines, as
+    /// [`Ram::store`].
+    ///
+    /// # Panics
+    /// If either range lies outside of the mapping.
+    pub fn copy(&self, from: Physical, to: Physical, bytes: u64) {
+        let (from, to) = (self.pointer(from, bytes), self.pointer(to, bytes));
+        // SAFETY: `pointer` bounds-checked both ranges; they may overlap. The
+        // length fits, as the mapping's does.
+        unsafe { from.copy_to(to, bytes as usize) }
+    }
+
     fn check(&self, start: Physical, bytes: u64) -> Result<(), Error> {
         if self.holds(start, bytes) {
             Ok(())

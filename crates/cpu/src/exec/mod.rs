@@ -2,9 +2,17 @@
 //! knows its family's instructions and gives what executes them.
 
 mod alu;
+mod bits;
 mod branch;
+mod decimal;
+mod exchange;
+mod flag;
 mod form;
 mod mov;
+mod multiply;
+mod shift;
+mod stack;
+mod string;
 
 use iced_x86::{FlowControl, Instruction, Mnemonic};
 
@@ -18,7 +26,19 @@ pub(crate) fn lower(insn: &Instruction) -> Op {
         return op;
     }
     type Lower = fn(&Instruction, &mut Op) -> Option<Handler>;
-    const FAMILIES: &[Lower] = &[alu::lower, mov::lower, branch::lower];
+    const FAMILIES: &[Lower] = &[
+        alu::lower,
+        mov::lower,
+        branch::lower,
+        stack::lower,
+        shift::lower,
+        bits::lower,
+        multiply::lower,
+        exchange::lower,
+        string::lower,
+        flag::lower,
+        decimal::lower,
+    ];
     if let Some(run) = FAMILIES.iter().find_map(|lower| lower(insn, &mut op)) {
         op.run = run;
     }
