@@ -1,1 +1,28 @@
 //! The board: memory map, boot loader, clock, the two doors and the run loop.
+//!
+//! A [`Machine`] is a function: from its configuration, its images and its
+//! inputs at their moments follow every later state and every output. It does
+//! not know whether it is recorded or replayed, and it cannot see the host:
+//! what it is told comes in by [`Machine::input`], what it tells goes out by
+//! [`Machine::take_output`], and nothing else passes.
+//!
+//! The law of time: guest time follows from the branch count and the last
+//! clock sample ([`Clock`]); a timer fires at the first branch count at which
+//! the clock has reached its deadline; time that an idle machine skips is a
+//! branch of its own ([`Machine::idle_to`]), so that a moment names one state.
+
+mod clock;
+mod config;
+mod door;
+mod error;
+mod machine;
+mod memory_digest;
+mod registers;
+
+pub use clock::Clock;
+pub use config::{BootKind, CpuModel, Images, MachineConfig};
+pub use cpu::Until;
+pub use door::{Input, Output, OutputPort, Stop};
+pub use error::Error;
+pub use machine::{EngineKind, Machine};
+pub use registers::Registers;

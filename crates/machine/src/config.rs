@@ -1,0 +1,228 @@
+//! What a machine is made from: all of its initial state that is no image.
+
+use minicbor::{Decode, Encode};
+use seal::Digest;
+
+use crate::Error;
+
+/// How the kernel image is entered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BootKind {
+    /// Linux: the payload of a bzImage is decompressed before the machine
+    /// starts, and `vmlinux` entered at its 64-bit entry. Quick; the kernel
+    /// stands where it was linked (no KASLR).
+    #[default]
+    Linux,
+    /// Linux: a bzImage is entered at its own 64-bit entry, and decompresses
+    /// and places itself (KASLR).
+    LinuxEntry,
+    /// A Multiboot 1 kernel, entered in 32-bit protected mode.
+    Multiboot,
+}
+
+/// The processor that the machine announces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CpuModel {
+    /// x86-64-v2 without AVX, with a TSC whose frequency CPUID tells.
+    #[default]
+    V2,
+}
+
+/// The machine's configuration. Two machines made from equal ones, and from
+/// the images whose digests stand in it, are equal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineConfig {
+    /// Guest RAM in bytes: a multiple of 4096, from 1 MiB to 1 TiB.
+    pub memory_bytes: u64,
+    /// How the kernel is entered.
+    pub boot: BootKind,
+    /// The kernel image.
+    pub kernel: Digest,
+    /// The initial RAM disk, or the first Multiboot module.
+    pub initrd: Option<Digest>,
+    /// The kernel's command line.
+    pub append: String,
+    /// How many virtual processors: 1 for now.
+    pub vcpus: u32,
+    /// Which processor.
+    pub cpu: CpuModel,
+    /// Ticks of the time-stamp counter in a second of guest time.
+    pub tsc_hz: u64,
+    /// The date when the machine starts, in seconds since 1970 (UTC).
+    pub start_unix_s: u64,
+    /// Entropy for the guest's random number generator.
+    pub rng_seed: [u8; 32],
+    /// Whether a write to port 0xf4 ends the machine (isa-debug-exit).
+    pub debug_exit: bool,
+}
+
+/// 1 GHz: guest time has a resolution of 1 ns, so a tick is one.
+const TSC_HZ: u64 = 1_000_000_000;
+
+impl MachineConfig {
+    /// A machine of `memory_bytes` with the defaults of everything else, that
+    /// starts `kernel` at the date `start_unix_s`.
+    pub fn new(memory_bytes: u64, kernel: Digest, start_unix_s: u64) -> MachineConfig {
+        MachineConfig {
+            memory_bytes,
+            boot: BootKind::default(),
+            kernel,
+            initrd: None,
+            append: String::new(),
+            vcpus: 1,
+            cpu: CpuModel::default(),
+            tsc_hz: TSC_HZ,
+            start_unix_s,
+            rng_seed: [0; 32],
+            debug_exit: false,
+        }
+    }
+
+    /// The form in which a recording keeps it (CBOR, numbered fields).
+    pub fn to_bytes(&self) -> Vec<u8> {
+        minicbor::to_vec(Stored::of(self)).expect("a vector takes every byte")
+    }
+
+    /// Reads what [`MachineConfig::to_bytes`] wrote.
+    pub fn from_bytes(bytes: &[u8]) -> Result<MachineConfig, Error> {
+        minicbor::decode::<Stored>(bytes)
+            .map_err(|source| Error::Config {
+                reason: source.to_string(),
+            })?
+            .into_config()
+    }
+}
+
+/// The images a machine starts from. Their digests stand in its configuration.
+#[derive(Clone, Default)]
+pub struct Images {
+    /// The kernel.
+    pub kernel: Vec<u8>,
+    /// The initial RAM disk, or the first Multiboot module.
+    pub initrd: Option<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Images {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let initrd_bytes = self.initrd.as_ref().map(Vec::len);
+        write!(
+            f,
+            "Images {{ kernel: {} bytes, initrd: {initrd_bytes:?} bytes }}",
+            self.kernel.len()
+        )
+    }
+}
+
+/// [`MachineConfig`] on disk. Numbers are never given a second meaning.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct Stored {
+    #[n(0)]
+    memory_bytes: u64,
+    #[n(1)]
+    boot: u32,
+    #[cbor(n(2), with = "minicbor::bytes")]
+    kernel: [u8; 32],
+    #[cbor(n(3), with = "minicbor::bytes")]
+    initrd: Option<[u8; 32]>,
+    #[n(4)]
+    append: String,
+    #[n(5)]
+    vcpus: u32,
+    #[n(6)]
+    cpu: u32,
+    #[n(7)]
+    tsc_hz: u64,
+    #[n(8)]
+    start_unix_s: u64,
+    #[cbor(n(9), with = "minicbor::bytes")]
+    rng_seed: [u8; 32],
+    #[n(10)]
+    debug_exit: bool,
+}
+
+/// The numbers of [`BootKind`] on disk.
+const BOOT_KINDS: [(u32, BootKind); 3] = [
+    (0, BootKind::Linux),
+    (1, BootKind::LinuxEntry),
+    (2, BootKind::Multiboot),
+];
+/// The numbers of [`CpuModel`] on disk.
+const CPU_MODELS: [(u32, CpuModel); 1] = [(0, CpuModel::V2)];
+
+fn number_of<T: Copy + PartialEq>(table: &[(u32, T)], value: T) -> u32 {
+    let entry = table.iter().find(|entry| entry.1 == value);
+    entry.expect("every variant stands in its table").0
+}
+
+fn value_of<T: Copy>(table: &[(u32, T)], number: u32, what: &str) -> Result<T, Error> {
+    let entry = table.iter().find(|entry| entry.0 == number);
+    entry.map(|entry| entry.1).ok_or_else(|| Error::Config {
+        reason: format!("{what} {number} is not known to this version"),
+    })
+}
+
+impl Stored {
+    fn of(config: &MachineConfig) -> Stored {
+        Stored {
+            memory_bytes: config.memory_bytes,
+            boot: number_of(&BOOT_KINDS, config.boot),
+            kernel: config.kernel.0,
+            initrd: config.initrd.map(|digest| digest.0),
+            append: config.append.clone(),
+            vcpus: config.vcpus,
+            cpu: number_of(&CPU_MODELS, config.cpu),
+            tsc_hz: config.tsc_hz,
+            start_unix_s: config.start_unix_s,
+            rng_seed: config.rng_seed,
+            debug_exit: config.debug_exit,
+        }
+    }
+
+    fn into_config(self) -> Result<MachineConfig, Error> {
+        Ok(MachineConfig {
+            memory_bytes: self.memory_bytes,
+            boot: value_of(&BOOT_KINDS, self.boot, "boot kind")?,
+            kernel: Digest(self.kernel),
+            initrd: self.initrd.map(Digest),
+            append: self.append,
+            vcpus: self.vcpus,
+            cpu: value_of(&CPU_MODELS, self.cpu, "CPU model")?,
+            tsc_hz: self.tsc_hz,
+            start_unix_s: self.start_unix_s,
+            rng_seed: self.rng_seed,
+            debug_exit: self.debug_exit,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_comes_back_as_it_was_written() {
+        let config = MachineConfig {
+            boot: BootKind::Multiboot,
+            initrd: Some(Digest([7; 32])),
+            append: "console=ttyS0".into(),
+            debug_exit: true,
+            ..MachineConfig::new(512 << 20, Digest([9; 32]), 1_700_000_000)
+        };
+        assert_eq!(
+            MachineConfig::from_bytes(&config.to_bytes()).expect("it was just written"),
+            config
+        );
+    }
+
+    #[test]
+    fn a_boot_kind_from_the_future_is_refused() {
+        let mut stored = Stored::of(&MachineConfig::new(1 << 20, Digest::default(), 0));
+        stored.boot = 99;
+        let bytes = minicbor::to_vec(stored).expect("a vector takes every byte");
+        assert!(matches!(
+            MachineConfig::from_bytes(&bytes),
+            Err(Error::Config { .. })
+        ));
+    }
+}

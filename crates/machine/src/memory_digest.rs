@@ -1,0 +1,105 @@
+//! A digest of all of guest memory that costs what has been written since.
+//!
+//! A tree of two levels: a digest for each page, one for each group of 512
+//! pages (2 MiB), and a root over the groups. A page of zeros has the digest
+//! of 32 zero bytes and is never hashed, and so has a group of such pages: so
+//! it makes no difference whether a page was written with zeros or not at all.
+
+use memory::Ram;
+use seal::{Digest, Digester};
+use x86::{PAGE_BYTES, Physical};
+
+/// Pages in a group.
+const GROUP: usize = 512;
+/// Bytes in a page, as a length.
+const PAGE: usize = 4096;
+
+/// Digests of pages, groups and the whole.
+#[derive(Debug, Default)]
+pub(crate) struct MemoryDigest {
+    /// By page number, as far as any page was not zero.
+    pages: Vec<Digest>,
+    groups: Vec<Digest>,
+}
+
+impl MemoryDigest {
+    /// The digest of `ram`, where only `written` pages (ascending) have
+    /// changed since the last call.
+    pub(crate) fn update(&mut self, ram: &Ram, written: impl Iterator<Item = u64>) -> Digest {
+        let mut stale_group = None;
+        for number in written {
+            let Ok(index) = usize::try_from(number) else {
+                continue;
+            };
+            let group = index / GROUP;
+            if stale_group != Some(group) {
+                stale_group
+                    .into_iter()
+                    .for_each(|stale| self.rehash_group(stale));
+                stale_group = Some(group);
+            }
+            if self.pages.len() < (group + 1) * GROUP {
+                self.pages.resize((group + 1) * GROUP, Digest::default());
+                self.groups.resize(group + 1, Digest::default());
+            }
+            self.pages[index] = page_digest(ram, number);
+        }
+        stale_group
+            .into_iter()
+            .for_each(|stale| self.rehash_group(stale));
+        self.root(ram)
+    }
+
+    /// The digest of `ram`, every page hashed anew.
+    pub(crate) fn update_fully(&mut self, ram: &Ram) -> Digest {
+        *self = MemoryDigest::default();
+        let pages = ram.ranges().flat_map(|(start, bytes)| {
+            start.page_number()..start.page_number() + bytes / PAGE_BYTES
+        });
+        self.update(ram, pages)
+    }
+
+    /// The digest of page `number` as of the last update.
+    pub(crate) fn page(&self, number: u64) -> Digest {
+        let index = usize::try_from(number).ok();
+        index
+            .and_then(|index| self.pages.get(index))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    fn rehash_group(&mut self, group: usize) {
+        let pages = &self.pages[group * GROUP..(group + 1) * GROUP];
+        self.groups[group] = if pages.iter().all(|page| *page == Digest::default()) {
+            Digest::default()
+        } else {
+            let mut digester = Digester::new();
+            pages.iter().for_each(|page| digester.feed(&page.0));
+            digester.digest()
+        };
+    }
+
+    fn root(&self, ram: &Ram) -> Digest {
+        let mut digester = Digester::new();
+        digester.feed(&ram.size_bytes().to_le_bytes());
+        let used = self
+            .groups
+            .iter()
+            .rposition(|group| *group != Digest::default());
+        let used = used.map_or(0, |last| last + 1);
+        self.groups[..used]
+            .iter()
+            .for_each(|group| digester.feed(&group.0));
+        digester.digest()
+    }
+}
+
+fn page_digest(ram: &Ram, number: u64) -> Digest {
+    let mut page = [0u8; PAGE];
+    let is_ram = ram.read(Physical(number * PAGE_BYTES), &mut page).is_ok();
+    if !is_ram || page.iter().all(|byte| *byte == 0) {
+        Digest::default()
+    } else {
+        Digest::of(&page)
+    }
+}
