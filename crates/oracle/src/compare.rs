@@ -1,6 +1,252 @@
 //! Where two outcomes of a case differ, in words.
 
-use crate::state::FxImage;
+use std::fmt::Write;
+
+use crate::case::{Case, Change, End, Fault, Mode, Outcome};
+use crate::state::{FxImage, MachineState, flag, gpr};
+use crate::undefined::Open;
+
+/// The first linear address that Linux keeps from user code; it does not tell whether one above is
+/// present.
+const USER_END: u64 = 0x7fff_ffff_f000;
+
+/// Everything in which `got` differs from `expected`, a line each; empty if nothing does.
+///
+/// RF and what `open` names are not compared, nor the x87 instruction and data pointers, nor, of
+/// 32-bit code, the registers that it can't see.
+pub fn differences(case: &Case, expected: &Outcome, got: &Outcome, open: &Open) -> Vec<String> {
+    let mut found = Vec::new();
+    let ends = (visible_end(expected.end), visible_end(got.end));
+    if matches!(ends, (End::Endless, _) | (_, End::Endless)) {
+        // Where a long run was cut off says nothing.
+        return found;
+    }
+    if ends.0 != ends.1 {
+        found.push(format!("end: expected {}, got {}", expected.end, got.end));
+    }
+    let (a, b) = (seen(case, &expected.state), seen(case, &got.state));
+    for (i, name) in gpr::NAMES.iter().enumerate() {
+        if open.gprs >> i & 1 == 0 {
+            number(&mut found, name, a.gpr[i], b.gpr[i]);
+        }
+    }
+    number(&mut found, "rip", a.rip, b.rip);
+    if (a.rflags ^ b.rflags) & !(open.flags | flag::RF) != 0 {
+        let (a, b) = (a.rflags & !open.flags, b.rflags & !open.flags);
+        found.push(format!(
+            "flags: expected {}, got {}",
+            flags_text(a),
+            flags_text(b)
+        ));
+    }
+    number(&mut found, "fs.base", a.fs_base, b.fs_base);
+    number(&mut found, "gs.base", a.gs_base, b.gs_base);
+    fx_differences(&mut found, &a.fx, &b.fx, open);
+    memory_differences(&mut found, case, &expected.changes, &got.changes, open);
+    found
+}
+
+/// Flags by name, or `none`.
+pub fn flags_text(rflags: u64) -> String {
+    let names: Vec<&str> = flag::NAMES
+        .iter()
+        .filter(|(_, bit)| *bit != flag::IF && rflags & bit != 0)
+        .map(|(name, _)| *name)
+        .collect();
+    if names.is_empty() {
+        "none".into()
+    } else {
+        names.join(",")
+    }
+}
+
+fn visible_end(end: End) -> End {
+    match end {
+        End::Fault(
+            fault @ Fault {
+                vector: 14,
+                address: Some(address),
+                ..
+            },
+        ) if address >= USER_END => End::Fault(Fault {
+            error: fault.error | 1,
+            ..fault
+        }),
+        end => end,
+    }
+}
+
+/// A state without what its mode can't see.
+fn seen(case: &Case, state: &MachineState) -> MachineState {
+    let mut state = *state;
+    if case.mode == Mode::Compat {
+        state.gpr.iter_mut().for_each(|value| *value &= 0xffff_ffff);
+        state.gpr[8..].fill(0);
+        (8..16).for_each(|i| state.fx.set_xmm(i, 0));
+    }
+    state.fx.clear_reserved();
+    state
+}
+
+fn number(found: &mut Vec<String>, name: &str, expected: u64, got: u64) {
+    if expected != got {
+        found.push(format!("{name}: expected {expected:#x}, got {got:#x}"));
+    }
+}
+
+fn fx_differences(found: &mut Vec<String>, expected: &FxImage, got: &FxImage, open: &Open) {
+    number(found, "fcw", expected.fcw().into(), got.fcw().into());
+    number(
+        found,
+        "fsw",
+        (expected.fsw() & !open.fsw).into(),
+        (got.fsw() & !open.fsw).into(),
+    );
+    number(found, "ftw", expected.ftw().into(), got.ftw().into());
+    number(found, "mxcsr", expected.mxcsr().into(), got.mxcsr().into());
+    for i in 0..8 {
+        let (a, b) = (expected.st(i), got.st(i));
+        let near = i < 2 && open.st_ulps > 0 && ulps(&a, &b) <= open.st_ulps;
+        if a != b && !near {
+            found.push(format!(
+                "st{i}: expected {}, got {}",
+                st_text(&a),
+                st_text(&b)
+            ));
+        }
+    }
+    for i in 0..16 {
+        let (a, b) = (expected.xmm(i), got.xmm(i));
+        if a != b && !(open.approximate && singles_are_near(a, b)) {
+            found.push(format!("xmm{i}: expected {a:#034x}, got {b:#034x}"));
+        }
+    }
+}
+
+/// How far two extended numbers of one sign lie apart, in units of the last place.
+fn ulps(a: &[u8; 10], b: &[u8; 10]) -> u64 {
+    let parts = |st: &[u8; 10]| {
+        let exponent = u16::from_le_bytes([st[8], st[9]]);
+        (
+            exponent,
+            u64::from_le_bytes(st[..8].try_into().expect("8 of 10 bytes")),
+        )
+    };
+    let ((ea, sa), (eb, sb)) = (parts(a), parts(b));
+    if ea == eb {
+        sa.abs_diff(sb)
+    } else if ea.abs_diff(eb) == 1 && (ea ^ eb) & 0x8000 == 0 {
+        // Either side of a power of two.
+        let (low, high) = if ea < eb { (sa, sb) } else { (sb, sa) };
+        (u64::MAX - low)
+            .saturating_add(high - (1 << 63))
+            .saturating_add(1)
+    } else {
+        u64::MAX
+    }
+}
+
+/// Whether every lane is within the 1.5 * 2^-12 that RCPPS and RSQRTPS promise, of either side.
+fn singles_are_near(a: u128, b: u128) -> bool {
+    (0..4).all(|lane| {
+        let single = |v: u128| f32::from_bits((v >> (32 * lane)) as u32);
+        let (a, b) = (single(a), single(b));
+        a.to_bits() == b.to_bits() || (a - b).abs() <= 2.0 * 1.5 / 4096.0 * a.abs()
+    })
+}
+
+fn memory_differences(
+    found: &mut Vec<String>,
+    case: &Case,
+    expected: &[Change],
+    got: &[Change],
+    open: &Open,
+) {
+    let mut addresses: Vec<u64> = expected
+        .iter()
+        .chain(got)
+        .map(|change| change.address)
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    for address in addresses {
+        let before = u64::from_le_bytes(std::array::from_fn(|i| {
+            case.byte_before(address + i as u64)
+        }));
+        let after = |changes: &[Change]| {
+            changes
+                .iter()
+                .find(|change| change.address == address)
+                .map_or(before, |change| change.value)
+        };
+        let mut mask = [0xff; 8];
+        for (i, byte) in mask.iter_mut().enumerate() {
+            if open
+                .memory
+                .iter()
+                .any(|range| range.contains(&(address + i as u64)))
+            {
+                *byte = 0;
+            }
+        }
+        let mask = u64::from_le_bytes(mask);
+        let (a, b) = (after(expected), after(got));
+        if (a ^ b) & mask != 0 {
+            found.push(format!(
+                "[{address:#x}]: was {before:#018x}, expected {a:#018x}, got {b:#018x}"
+            ));
+        }
+    }
+}
+
+/// A case and where it went wrong, for a person: the instruction, what it started from, how the
+/// subjects' outcomes differ.
+pub fn report(case: &Case, differences: &[String]) -> String {
+    let mut text = String::new();
+    let bytes: Vec<String> = case.code.iter().map(|byte| format!("{byte:02x}")).collect();
+    let _ = writeln!(
+        text,
+        "{}\n  {}   {}",
+        case.name,
+        bytes.join(" "),
+        case.disassembly()
+    );
+    for difference in differences {
+        let _ = writeln!(text, "  {difference}");
+    }
+    let _ = write!(text, "  from:");
+    for (i, value) in case.state.gpr.iter().enumerate() {
+        let _ = write!(text, " {}={value:#x}", gpr::NAMES[i]);
+    }
+    let state = &case.state;
+    let _ = writeln!(
+        text,
+        "\n        rip={:#x} flags={} fs.base={:#x} gs.base={:#x}",
+        state.rip,
+        flags_text(state.rflags),
+        state.fs_base,
+        state.gs_base
+    );
+    let _ = write!(text, "       ");
+    for (name, value) in fx_fields(&state.fx) {
+        let _ = write!(text, " {name}={value}");
+    }
+    for patch in &case.patches {
+        let bytes: Vec<String> = patch
+            .bytes
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let _ = write!(
+            text,
+            "\n        [{:#x}] = {}",
+            patch.address,
+            bytes.join(" ")
+        );
+    }
+    text.push('\n');
+    text
+}
 
 /// The x87 and SSE registers that differ from their initial values, as names and hexadecimal text.
 pub fn fx_fields(image: &FxImage) -> Vec<(String, String)> {

@@ -9,7 +9,10 @@
 
 pub mod case;
 pub mod compare;
+pub mod forms;
+pub mod generate;
 pub mod layout;
 pub mod random;
 pub mod silicon;
 pub mod state;
+pub mod undefined;

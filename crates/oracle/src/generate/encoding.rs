@@ -1,0 +1,131 @@
+//! Random encodings of a form: prefixes and operands by chance, the opcode from iced's tables.
+
+use iced_x86::{Code, ConstantOffsets, Decoder, Instruction, MandatoryPrefix, OpCodeTableKind};
+
+use crate::case::{Mode, decoder_options};
+use crate::random::Random;
+
+/// An encoding of the wanted form.
+pub(super) struct Encoded {
+    pub(super) bytes: Vec<u8>,
+    pub(super) instruction: Instruction,
+    pub(super) offsets: ConstantOffsets,
+}
+
+/// Tries to encode `code`. Prefixes are thrown like dice, and what does not decode to `code` again
+/// is thrown once more; `None` if it never does.
+pub(super) fn encode(random: &mut Random, code: Code, mode: Mode, ip: u64) -> Option<Encoded> {
+    (0..400).find_map(|_| attempt(random, code, mode, ip))
+}
+
+fn attempt(random: &mut Random, code: Code, mode: Mode, ip: u64) -> Option<Encoded> {
+    let mut bytes = prefixes(random, code, mode);
+    opcode(random, code, &mut bytes);
+    bytes.extend((0..12).map(|_| random.byte()));
+    if random.one_in(2) {
+        // Immediates with all bits the same are the sign-extended edges.
+        let byte = random.pick(&[0, 0xff, 0x7f, 0x80, 1]);
+        let from = bytes.len() - 11;
+        bytes[from..].fill(byte);
+    }
+    let mut decoder = Decoder::with_ip(mode.bits(), &bytes, ip, decoder_options());
+    let instruction = decoder.decode();
+    if instruction.code() != code {
+        return None;
+    }
+    let offsets = decoder.get_constant_offsets(&instruction);
+    bytes.truncate(instruction.len());
+    Some(Encoded {
+        bytes,
+        instruction,
+        offsets,
+    })
+}
+
+fn prefixes(random: &mut Random, code: Code, mode: Mode) -> Vec<u8> {
+    let form = code.op_code();
+    let mut bytes = Vec::with_capacity(32);
+    if random.one_in(8) {
+        bytes.push(0x67);
+    }
+    if random.one_in(6) {
+        let segments: &[u8] = match mode {
+            Mode::Long => &[0x64, 0x65, 0x64, 0x65, 0x26, 0x2e, 0x36, 0x3e],
+            // FS and GS are null in 32-bit code here.
+            Mode::Compat => &[0x26, 0x2e, 0x36, 0x3e, 0x3e, 0x64],
+        };
+        bytes.push(random.pick(segments));
+    }
+    if form.can_use_lock_prefix() && random.one_in(4) {
+        bytes.push(0xf0);
+    }
+    let wants_66 = match form.operand_size() {
+        16 => !random.one_in(8),
+        _ => random.one_in(16),
+    };
+    match form.mandatory_prefix() {
+        MandatoryPrefix::P66 => bytes.push(0x66),
+        MandatoryPrefix::PF3 => bytes.push(0xf3),
+        MandatoryPrefix::PF2 => bytes.push(0xf2),
+        MandatoryPrefix::PNP => {}
+        _ if form.can_use_rep_prefix() && random.one_in(3) => bytes.push(0xf3),
+        _ if form.can_use_repne_prefix() && random.one_in(3) => bytes.push(0xf2),
+        _ => {}
+    }
+    if wants_66 && form.mandatory_prefix() != MandatoryPrefix::P66 {
+        bytes.push(0x66);
+    }
+    let wants_w = form.operand_size() == 64 && !form.default_op_size64();
+    if mode == Mode::Long && (wants_w || random.one_in(2)) {
+        let rex = 0x40 | random.byte() & 7 | if wants_w || random.one_in(8) { 8 } else { 0 };
+        bytes.push(rex);
+    }
+    bytes
+}
+
+fn opcode(random: &mut Random, code: Code, bytes: &mut Vec<u8>) {
+    let form = code.op_code();
+    match form.table() {
+        OpCodeTableKind::T0F => bytes.push(0x0f),
+        OpCodeTableKind::T0F38 => bytes.extend([0x0f, 0x38]),
+        OpCodeTableKind::T0F3A => bytes.extend([0x0f, 0x3a]),
+        _ => {}
+    }
+    let number = form.op_code();
+    if form.op_code_len() == 2 {
+        // Two bytes, the second of them a ModRM with all its bits fixed.
+        bytes.extend([(number >> 8) as u8, number as u8]);
+        // Registers in the low bits of the second byte (`fadd st, st(i)`).
+        if has_sti(code) {
+            let last = bytes.len() - 1;
+            bytes[last] |= random.byte() & 7;
+        }
+        return;
+    }
+    let in_opcode = form.op_kinds().iter().any(|kind| {
+        use iced_x86::OpCodeOperandKind as K;
+        matches!(
+            kind,
+            K::r8_opcode | K::r16_opcode | K::r32_opcode | K::r64_opcode
+        )
+    });
+    bytes.push(number as u8 | if in_opcode { random.byte() & 7 } else { 0 });
+    let mut modrm = random.byte();
+    if random.one_in(4) {
+        modrm |= 0xc0;
+    } else if modrm >= 0xc0 {
+        modrm &= 0x3f;
+    }
+    if form.is_group() {
+        modrm = modrm & 0xc7 | (form.group_index() as u8) << 3;
+    }
+    if form.is_rm_group() {
+        modrm = modrm & 0xf8 | form.rm_group_index() as u8;
+    }
+    bytes.push(modrm);
+}
+
+fn has_sti(code: Code) -> bool {
+    use iced_x86::OpCodeOperandKind as K;
+    code.op_code().op_kinds().contains(&K::sti_opcode)
+}
