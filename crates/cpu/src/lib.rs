@@ -16,10 +16,14 @@ mod interrupt;
 mod op;
 mod paging;
 mod register;
+#[cfg(test)]
+mod rig;
 pub mod segment;
 mod state;
+mod tables;
 mod tlb;
 mod trap;
+mod walk;
 mod width;
 
 pub use bus::{Bus, Refused};

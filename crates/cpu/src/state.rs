@@ -8,6 +8,7 @@ use x86::{gpr, seg};
 use crate::flags::Flags;
 use crate::fpu::Fpu;
 use crate::segment::{Segment, rights};
+use crate::tables::Tables;
 use crate::tlb::{Space, Tlb};
 
 /// In [`Cpu::gpr`]: always 0, so that an address without a base or an index
@@ -58,8 +59,8 @@ pub struct Cpu {
     /// interrupt, a trap, a shadow, changed code or the board may want
     /// something. Set freely; cleared by the engine alone.
     pub look: bool,
-    /// Whose rights memory accesses have now. Follows from CPL, CR4.SMAP and
-    /// EFLAGS.AC: [`Cpu::refresh`].
+    /// Whose rights memory accesses have now. Follows from CPL, CR4.SMAP, CR0.AM
+    /// and EFLAGS.AC: [`Cpu::refresh`].
     pub space: Space,
     /// Follows from CS and EFER.LMA: [`Cpu::refresh`].
     pub code_size: CodeSize,
@@ -70,6 +71,8 @@ pub struct Cpu {
 
     /// Recent translations.
     pub tlb: Tlb,
+    /// Where they were read from.
+    pub(crate) tables: Tables,
     /// Guest memory.
     pub ram: Ram,
 
@@ -173,6 +176,7 @@ impl Cpu {
             cpl: 0,
             segments: [data, code, data, data, data, data, none],
             tlb: Tlb::new(),
+            tables: Tables::default(),
             ram,
             xmm: [0; 16],
             mxcsr: 0x1f80,
@@ -242,7 +246,10 @@ impl Cpu {
         } else {
             CodeSize::Bits16
         };
-        self.space = if self.cpl == 3 {
+        let aligned = self.cr0 & cr0::AM != 0 && self.flags.has(x86::flags::AC);
+        self.space = if self.cpl == 3 && aligned {
+            Space::UserAc
+        } else if self.cpl == 3 {
             Space::User
         } else if self.cr4 & x86::control::cr4::SMAP != 0 && self.flags.has(x86::flags::AC) {
             Space::SupervisorAc

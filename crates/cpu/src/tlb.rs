@@ -17,9 +17,19 @@ pub enum Space {
     User = 1,
     /// Privilege level 0 to 2 while EFLAGS.AC opens user pages.
     SupervisorAc = 2,
+    /// Privilege level 3 while EFLAGS.AC and CR0.AM ask for alignment checks:
+    /// data is never entered here, so that every access is checked.
+    UserAc = 3,
 }
 
-const SPACES: usize = 3;
+impl Space {
+    /// Whether accesses are made with the rights of privilege level 3.
+    pub const fn is_user(self) -> bool {
+        matches!(self, Space::User | Space::UserAc)
+    }
+}
+
+const SPACES: usize = 4;
 const ENTRIES: usize = 1 << 10;
 
 /// One translation. A tag is the linear page's address, or [`NONE`].
@@ -143,12 +153,25 @@ impl Tlb {
         self.fetch_generation += 1;
     }
 
-    /// Drops what is known of `linear`'s page.
-    pub fn flush_page(&mut self, linear: Linear) {
-        for space in [Space::Supervisor, Space::User, Space::SupervisorAc] {
-            self.entries[Self::index(space, linear)] = EMPTY;
+    /// Drops what is known of `linear`'s page. `fetch`: code may have been
+    /// fetched from it.
+    pub fn flush_page(&mut self, linear: Linear, fetch: bool) {
+        for space in 0..SPACES {
+            self.entries[space * ENTRIES | Self::index(Space::Supervisor, linear)] = EMPTY;
         }
-        self.fetch_generation += 1;
+        self.fetch_generation += u64::from(fetch);
+    }
+
+    /// Drops what is known of the pages in `start..start + bytes`. `fetch`:
+    /// code may have been fetched from there.
+    pub fn flush_range(&mut self, start: Linear, bytes: u64, fetch: bool) {
+        let inside = |tag: u64| tag != NONE && tag.wrapping_sub(start.0) < bytes;
+        for entry in self.entries.iter_mut() {
+            if inside(entry.read) || inside(entry.write) || inside(entry.fetch) {
+                *entry = EMPTY;
+            }
+        }
+        self.fetch_generation += u64::from(fetch);
     }
 
     /// Takes back every leave to store, so that the next store to each page

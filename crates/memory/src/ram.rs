@@ -209,6 +209,12 @@ impl Ram {
         self.watched_writes.take()
     }
 
+    /// Whether [`Ram::take_watched_writes`] has anything to give.
+    #[inline]
+    pub fn has_watched_writes(&self) -> bool {
+        !self.watched_writes.borrow().is_empty()
+    }
+
     /// The pages written since the last call, ascending; none is dirty after.
     /// The engine must let go of its leave to write to them without notice.
     pub fn take_dirty(&self) -> Vec<u64> {
