@@ -250,47 +250,28 @@ pub fn report(case: &Case, differences: &[String]) -> String {
 
 /// The x87 and SSE registers that differ from their initial values, as names and hexadecimal text.
 pub fn fx_fields(image: &FxImage) -> Vec<(String, String)> {
-    let initial = FxImage::initial();
-    let mut fields = Vec::new();
-    let mut push = |name: String, same: bool, text: String| {
-        if !same {
-            fields.push((name, text));
-        }
-    };
-    push(
-        "fcw".into(),
-        image.fcw() == initial.fcw(),
-        format!("{:#06x}", image.fcw()),
-    );
-    push(
-        "fsw".into(),
-        image.fsw() == initial.fsw(),
-        format!("{:#06x}", image.fsw()),
-    );
-    push(
-        "ftw".into(),
-        image.ftw() == initial.ftw(),
-        format!("{:#04x}", image.ftw()),
-    );
-    push(
-        "mxcsr".into(),
-        image.mxcsr() == initial.mxcsr(),
-        format!("{:#06x}", image.mxcsr()),
-    );
-    for i in 0..8 {
-        push(
-            format!("st{i}"),
-            image.st(i) == [0; 10],
-            st_text(&image.st(i)),
-        );
-    }
-    for i in 0..16 {
-        push(
-            format!("xmm{i}"),
-            image.xmm(i) == 0,
-            format!("{:#034x}", image.xmm(i)),
-        );
-    }
+    fx_changes(&FxImage::initial(), image)
+}
+
+/// The x87 and SSE registers of `after` that differ from `before`.
+pub fn fx_changes(before: &FxImage, after: &FxImage) -> Vec<(String, String)> {
+    all_fx_fields(before)
+        .into_iter()
+        .zip(all_fx_fields(after))
+        .filter(|(a, b)| a != b)
+        .map(|(_, b)| b)
+        .collect()
+}
+
+fn all_fx_fields(image: &FxImage) -> Vec<(String, String)> {
+    let mut fields = vec![
+        ("fcw".into(), format!("{:#06x}", image.fcw())),
+        ("fsw".into(), format!("{:#06x}", image.fsw())),
+        ("ftw".into(), format!("{:#04x}", image.ftw())),
+        ("mxcsr".into(), format!("{:#06x}", image.mxcsr())),
+    ];
+    fields.extend((0..8).map(|i| (format!("st{i}"), st_text(&image.st(i)))));
+    fields.extend((0..16).map(|i| (format!("xmm{i}"), format!("{:#034x}", image.xmm(i)))));
     fields
 }
 

@@ -11,6 +11,7 @@ pub mod case;
 pub mod compare;
 pub mod forms;
 pub mod generate;
+pub mod ins;
 pub mod layout;
 pub mod random;
 pub mod silicon;

@@ -307,7 +307,8 @@ fn exit_now(code: i32) -> ! {
 }
 
 /// Where the kernel enters on every signal: clears AC, which the handler's own accesses may not
-/// have set, and goes on to [`on_signal`].
+/// have set, and NT and ID, which the kernel would let the next case have; goes on to
+/// [`on_signal`].
 #[unsafe(naked)]
 extern "C" fn enter() {
     std::arch::naked_asm!(
@@ -315,7 +316,7 @@ extern "C" fn enter() {
         "and qword ptr [rsp], {mask}",
         "popfq",
         "jmp {handler}",
-        mask = const !((1_i32 << 18) | (1 << 8)),
+        mask = const !(flag::AC | flag::NT | flag::ID | flag::TF) as i32,
         handler = sym on_signal,
     )
 }
