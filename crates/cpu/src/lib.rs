@@ -16,6 +16,7 @@ mod interrupt;
 mod op;
 mod paging;
 mod register;
+mod registers;
 #[cfg(test)]
 mod rig;
 pub mod segment;
@@ -32,6 +33,7 @@ pub use flags::Flags;
 pub use fpu::Fpu;
 pub use interpreter::Interpreter;
 pub use op::{Handler, Op};
+pub use registers::{DecodeError, Difference, Registers, encode_registers};
 pub use segment::Segment;
 pub use state::{CodeSize, Cpu, Shadow};
 pub use tlb::{Space, Tlb};

@@ -100,6 +100,17 @@ impl Cpu {
         self.tables.epoch += 1;
     }
 
+    /// Drops all translations and all that is known of the pages they came
+    /// from: after another state has been put in place of this one.
+    pub(crate) fn forget_translations(&mut self) {
+        self.tlb.flush();
+        self.tables = Tables::default();
+        let tables: Vec<u64> = self.ram.pages().with(flag::TABLE).collect();
+        for number in tables {
+            self.ram.pages().clear(number, flag::TABLE);
+        }
+    }
+
     /// Watches the page of `step`, from which an entry of the TLB is derived.
     pub(crate) fn watch_table(&mut self, step: Step, fetch: bool) {
         let number = step.table.page_number();
