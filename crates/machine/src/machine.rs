@@ -118,6 +118,12 @@ impl Machine {
         self.clock.at(self.cpu.branches)
     }
 
+    /// The first branch count at which guest time reaches `ns`, if neither a
+    /// sample nor idleness moves it before.
+    pub fn branches_at(&self, ns: u64) -> u64 {
+        self.clock.branches_at(ns)
+    }
+
     /// The configuration it was made from.
     pub fn config(&self) -> &MachineConfig {
         &self.config
