@@ -86,7 +86,7 @@ impl Fpu {
     /// ignored.
     pub fn set_status(&mut self, value: u16) {
         self.status = value & STATUS_KEPT;
-        self.top = (value >> status::TOP_SHIFT & 7) as u8;
+        self.top = (value >> status::TOP_SHIFT).to_le_bytes()[0] & 7;
     }
 
     /// Whether an unmasked exception waits for the next waiting instruction.
@@ -259,10 +259,12 @@ mod tests {
         let mut fpu = Fpu::default();
         fpu.set_control(0x1234);
         fpu.set_status(0x7bff & !0x80);
-        fpu.registers = std::array::from_fn(|n| F80 {
-            mantissa: n as u64 * 0x1111_1111_1111_1111,
-            sign_exp: 0x3fff + n as u16,
-        });
+        for number in 0_u8..8 {
+            fpu.registers[usize::from(number)] = F80 {
+                mantissa: u64::from(number) * 0x1111_1111_1111_1111,
+                sign_exp: 0x3fff + u16::from(number),
+            };
+        }
         fpu.used = 0b1010_0110;
         fpu.instruction_pointer = 0x1234_5678_9abc;
         fpu.data_pointer = 0xdcba_8765_4321;

@@ -13,6 +13,7 @@ mod multiply;
 mod shift;
 mod stack;
 mod string;
+mod x87;
 
 use iced_x86::{FlowControl, Instruction, Mnemonic};
 
@@ -38,6 +39,7 @@ pub(crate) fn lower(insn: &Instruction) -> Op {
         string::lower,
         flag::lower,
         decimal::lower,
+        x87::lower,
     ];
     if let Some(run) = FAMILIES.iter().find_map(|lower| lower(insn, &mut op)) {
         op.run = run;
