@@ -1,0 +1,179 @@
+//! The writer of a log: a handle for the vCPU's thread, and a thread that
+//! seals what is pushed.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::Instant;
+
+use seal::Digest;
+
+use crate::event::Order;
+use crate::ring::Ring;
+use crate::sealer::Sealer;
+use crate::{Directory, Error, Event, Layout, Options, Store, WriteError, Written};
+
+/// Writes a log. Dropping it writes what was pushed, as [`Writer::close`]
+/// does, but can't say whether that worked.
+#[derive(Debug)]
+pub struct Writer {
+    ring: Arc<Ring>,
+    thread: Option<JoinHandle<Result<Written, WriteError>>>,
+    order: Order,
+}
+
+impl Writer {
+    /// Begins the log of the recording in directory `dir`, which exists and
+    /// has none, of a machine whose configuration has this digest.
+    pub fn create(dir: &Path, machine: Digest) -> Result<Writer, WriteError> {
+        let store = Directory::create(Layout::new(dir)).map_err(WriteError::from)?;
+        Writer::start(store, machine, Options::default())
+    }
+
+    /// Begins a log in `store`. Its first header is written when this
+    /// returns.
+    pub fn start(
+        store: impl Store + 'static,
+        machine: Digest,
+        options: Options,
+    ) -> Result<Writer, WriteError> {
+        let sealer = Sealer::start(store, machine, options)?;
+        let ring = Arc::new(Ring::new(
+            options.ring_bytes,
+            options.frame_bytes,
+            options.seal_after,
+        ));
+        let thread = Builder::new()
+            .name("log".into())
+            .spawn({
+                let ring = Arc::clone(&ring);
+                move || run(sealer, &ring, options)
+            })
+            .map_err(|error| WriteError::Thread(Arc::new(error)))?;
+        Ok(Writer {
+            ring,
+            thread: Some(thread),
+            order: Order::default(),
+        })
+    }
+
+    /// Adds `event` to the log. Waits if the disk is far behind.
+    ///
+    /// Fails if the event is too long, and from the first failure of the disk
+    /// on: what is pushed after it, and a little of what was pushed before, is
+    /// not in the log.
+    ///
+    /// # Panics
+    ///
+    /// If time runs backwards from the event before: that is a bug, and a
+    /// recording that shows it could not be replayed.
+    pub fn push(&mut self, event: Event) -> Result<(), WriteError> {
+        let (variable, max) = event.body.variable();
+        let len = variable.len();
+        if len > max {
+            return Err(WriteError::TooLong { len, max });
+        }
+        if let Err(backwards) = self.order.advance(&event) {
+            panic!("pushed to the log at {}: {backwards}", event.moment);
+        }
+        self.ring.push(event)
+    }
+
+    /// Returns when all that was pushed is safe on disk.
+    pub fn flush(&mut self) -> Result<(), WriteError> {
+        self.ring.flush()
+    }
+
+    /// Writes all that was pushed, and returns when it is safe on disk. The
+    /// last event should have been the end.
+    pub fn close(mut self) -> Result<Written, WriteError> {
+        self.finish()
+    }
+
+    fn finish(&mut self) -> Result<Written, WriteError> {
+        self.ring.close();
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            // The thread panicked, or was joined before, which is no less of
+            // a bug.
+            Some(Err(_)) | None => Err(WriteError::Gone),
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            let _ = self.finish();
+        }
+    }
+}
+
+impl From<Error> for WriteError {
+    fn from(error: Error) -> WriteError {
+        match error {
+            Error::Io { path, source } => WriteError::Io {
+                path,
+                source: Arc::new(source),
+            },
+            other => WriteError::Io {
+                path: "log".into(),
+                source: Arc::new(std::io::Error::other(other)),
+            },
+        }
+    }
+}
+
+/// However the thread ends, whoever pushes must not wait for it.
+struct Farewell<'a>(&'a Ring);
+
+impl Drop for Farewell<'_> {
+    fn drop(&mut self) {
+        self.0.fail(WriteError::Gone);
+    }
+}
+
+/// The writer's thread.
+fn run<S: Store>(
+    mut sealer: Sealer<S>,
+    ring: &Ring,
+    options: Options,
+) -> Result<Written, WriteError> {
+    let _farewell = Farewell(ring);
+    let result = write(&mut sealer, ring, options);
+    if let Err(error) = result {
+        sealer.give_up();
+        ring.fail(error.clone());
+        return Err(error);
+    }
+    Ok(sealer.written())
+}
+
+fn write<S: Store>(
+    sealer: &mut Sealer<S>,
+    ring: &Ring,
+    options: Options,
+) -> Result<(), WriteError> {
+    let mut sync_due = None;
+    loop {
+        let work = ring.take(sync_due);
+        for event in &work.events {
+            sealer.add(event)?;
+        }
+        sealer.seal()?;
+        let now = Instant::now();
+        if work.closed || work.flush.is_some() || sync_due.is_some_and(|due| due <= now) {
+            sealer.sync()?;
+        }
+        if let Some(flush) = work.flush {
+            ring.flushed(flush);
+        }
+        if work.closed {
+            return Ok(());
+        }
+        sync_due = match sealer.unsynced() {
+            true => sync_due.or(Some(now + options.sync_after)),
+            false => None,
+        };
+    }
+}
