@@ -219,6 +219,8 @@ fn register_number(register: Register) -> u8 {
             HIGH_BYTE | (register as u8 - Register::AH as u8)
         }
         Register::None | Register::RIP | Register::EIP => 0,
+        // iced counts SPL to R15L on from BH.
+        register if register.is_gpr8() => register.full_register().number() as u8,
         register => register.number() as u8,
     }
 }
