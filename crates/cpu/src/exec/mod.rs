@@ -11,6 +11,7 @@ mod form;
 mod mov;
 mod multiply;
 mod shift;
+mod sse;
 mod stack;
 mod string;
 mod x87;
@@ -40,6 +41,7 @@ pub(crate) fn lower(insn: &Instruction) -> Op {
         flag::lower,
         decimal::lower,
         x87::lower,
+        sse::lower,
     ];
     if let Some(run) = FAMILIES.iter().find_map(|lower| lower(insn, &mut op)) {
         op.run = run;

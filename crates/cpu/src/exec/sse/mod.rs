@@ -1,0 +1,145 @@
+//! SSE to SSE4.2 on XMM registers. What an instruction computes is in
+//! `silicon`; here are its operands, its faults and the registers it writes.
+//!
+//! Before anything else `#UD` (CR0.EM, CR4.OSFXSR), then `#NM` (CR0.TS); then
+//! the memory operand's own, among them `#GP(0)` for 16 bytes that are not
+//! aligned (all instructions but the moves that say so, LDDQU and PCMPxSTRx);
+//! at last `#XM`, or `#UD` without CR4.OSXMMEXCPT. SDM volume 2, tables 2-18
+//! to 2-24 and 23-4 to 23-9; volume 3A, 14.1.
+
+mod control;
+mod convert;
+mod float;
+mod integer;
+mod lane;
+mod moves;
+mod text;
+
+use iced_x86::{EncodingKind, Instruction};
+use x86::Linear;
+use x86::control::{cr0, cr4};
+
+use crate::op::Handler;
+use crate::width::Width;
+use crate::{Bus, Cpu, Flow, Op, Trap};
+
+pub(super) fn lower(insn: &Instruction, op: &mut Op) -> Option<Handler> {
+    // VEX and EVEX forms share mnemonics with some of ours.
+    if insn.encoding() != EncodingKind::Legacy {
+        return None;
+    }
+    moves::lower(insn)
+        .or_else(|| integer::lower(insn))
+        .or_else(|| float::lower(insn))
+        .or_else(|| convert::lower(insn, op))
+        .or_else(|| lane::lower(insn))
+        .or_else(|| text::lower(insn))
+        .or_else(|| control::lower(insn))
+}
+
+impl Cpu {
+    /// Whether SSE instructions may execute.
+    #[inline(always)]
+    pub(crate) fn check_sse(&self) -> Flow {
+        if self.cr0 & (cr0::EM | cr0::TS) | !self.cr4 & cr4::OSFXSR != 0 {
+            return Err(self.sse_fault());
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn sse_fault(&self) -> Trap {
+        if self.cr0 & cr0::EM | !self.cr4 & cr4::OSFXSR != 0 {
+            Trap::UD
+        } else {
+            Trap::NM
+        }
+    }
+
+    /// The fault for a floating-point exception that MXCSR doesn't mask.
+    #[cold]
+    pub(crate) fn unmasked(&self) -> Trap {
+        if self.cr4 & cr4::OSXMMEXCPT != 0 {
+            Trap::fault(x86::vector::XM)
+        } else {
+            Trap::UD
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn xmm(&self, number: u8) -> u128 {
+        self.xmm[usize::from(number & 15)]
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_xmm(&mut self, number: u8, value: u128) {
+        self.xmm[usize::from(number & 15)] = value;
+    }
+
+    /// The address of a memory operand of 16 bytes that must be aligned.
+    #[inline(always)]
+    fn aligned_address(&self, op: &Op, write: bool) -> Flow<Linear> {
+        let at = self.address(op, 16, write)?;
+        if at.0 & 15 == 0 {
+            Ok(at)
+        } else {
+            Err(Trap::GP)
+        }
+    }
+}
+
+/// Where the second operand comes from.
+pub(super) trait Source {
+    fn get(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow<u128>;
+}
+
+/// An XMM register, all of it.
+pub(super) struct Register;
+/// 16 bytes of memory, aligned.
+pub(super) struct Aligned;
+/// 16 bytes of memory anywhere.
+pub(super) struct Anywhere;
+/// A number in memory; zeros above it.
+pub(super) struct Narrow<W>(std::marker::PhantomData<W>);
+
+impl Source for Register {
+    #[inline(always)]
+    fn get(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow<u128> {
+        Ok(cpu.xmm(op.b))
+    }
+}
+
+impl Source for Aligned {
+    #[inline(always)]
+    fn get(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow<u128> {
+        let at = cpu.aligned_address(op, false)?;
+        cpu.read_128(bus, at, op.stack)
+    }
+}
+
+impl Source for Anywhere {
+    #[inline(always)]
+    fn get(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow<u128> {
+        let at = cpu.address(op, 16, false)?;
+        cpu.read_128(bus, at, op.stack)
+    }
+}
+
+impl<W: Width> Source for Narrow<W> {
+    #[inline(always)]
+    fn get(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow<u128> {
+        Ok(cpu.load::<W>(bus, op)?.zero_extend().into())
+    }
+}
+
+/// The handler for a register source, or for one in memory.
+macro_rules! by_source {
+    ($insn:ident, $handler:ident, $memory:ty $(, $generic:ty)*) => {
+        if $insn.op_kind(1) == iced_x86::OpKind::Register {
+            $handler::<$crate::exec::sse::Register $(, $generic)*> as $crate::op::Handler
+        } else {
+            $handler::<$memory $(, $generic)*> as $crate::op::Handler
+        }
+    };
+}
+use by_source;

@@ -1,0 +1,213 @@
+//! Moves of whole registers, halves and lowest lanes. Non-temporal ones are
+//! ordinary: there is no cache to spare.
+
+use iced_x86::{Code, Instruction, OpKind};
+
+use super::{Aligned, Anywhere, Narrow, Register, Source};
+use crate::op::Handler;
+use crate::width::Width;
+use crate::{Bus, Cpu, Flow, Op};
+
+const LOW: u128 = u64::MAX as u128;
+
+pub(super) fn lower(insn: &Instruction) -> Option<Handler> {
+    use Code as C;
+    let from_register = insn.op_count() > 1 && insn.op_kind(1) == OpKind::Register;
+    let to_register = insn.op_count() > 0 && insn.op_kind(0) == OpKind::Register;
+    Some(match insn.code() {
+        C::Movaps_xmm_xmmm128
+        | C::Movapd_xmm_xmmm128
+        | C::Movdqa_xmm_xmmm128
+        | C::Movups_xmm_xmmm128
+        | C::Movupd_xmm_xmmm128
+        | C::Movdqu_xmm_xmmm128
+            if from_register =>
+        {
+            load::<Register>
+        }
+        C::Movaps_xmm_xmmm128
+        | C::Movapd_xmm_xmmm128
+        | C::Movdqa_xmm_xmmm128
+        | C::Movntdqa_xmm_m128 => load::<Aligned>,
+        C::Movups_xmm_xmmm128
+        | C::Movupd_xmm_xmmm128
+        | C::Movdqu_xmm_xmmm128
+        | C::Lddqu_xmm_m128 => load::<Anywhere>,
+
+        C::Movaps_xmmm128_xmm
+        | C::Movapd_xmmm128_xmm
+        | C::Movdqa_xmmm128_xmm
+        | C::Movups_xmmm128_xmm
+        | C::Movupd_xmmm128_xmm
+        | C::Movdqu_xmmm128_xmm
+            if to_register =>
+        {
+            load::<Register>
+        }
+        C::Movaps_xmmm128_xmm
+        | C::Movapd_xmmm128_xmm
+        | C::Movdqa_xmmm128_xmm
+        | C::Movntps_m128_xmm
+        | C::Movntpd_m128_xmm
+        | C::Movntdq_m128_xmm => store_aligned,
+        C::Movups_xmmm128_xmm | C::Movupd_xmmm128_xmm | C::Movdqu_xmmm128_xmm => store_anywhere,
+
+        C::Movss_xmm_xmmm32 | C::Movss_xmmm32_xmm if from_register && to_register => merge_32,
+        C::Movss_xmm_xmmm32 => load::<Narrow<u32>>,
+        C::Movss_xmmm32_xmm => store_low::<u32>,
+        C::Movsd_xmm_xmmm64 | C::Movsd_xmmm64_xmm if from_register && to_register => merge_64,
+        C::Movsd_xmm_xmmm64 => load::<Narrow<u64>>,
+        C::Movsd_xmmm64_xmm => store_low::<u64>,
+
+        C::Movq_xmm_xmmm64 | C::Movq_xmmm64_xmm if from_register && to_register => low_half,
+        C::Movq_xmm_xmmm64 => load::<Narrow<u64>>,
+        C::Movq_xmmm64_xmm => store_low::<u64>,
+        C::Movd_xmm_rm32 if from_register => from_general::<u32>,
+        C::Movd_xmm_rm32 => load::<Narrow<u32>>,
+        C::Movd_rm32_xmm if to_register => to_general::<u32>,
+        C::Movd_rm32_xmm => store_low::<u32>,
+        C::Movq_xmm_rm64 if from_register => from_general::<u64>,
+        C::Movq_xmm_rm64 => load::<Narrow<u64>>,
+        C::Movq_rm64_xmm if to_register => to_general::<u64>,
+        C::Movq_rm64_xmm => store_low::<u64>,
+
+        C::Movlps_xmm_m64 | C::Movlpd_xmm_m64 => load_low,
+        C::Movhps_xmm_m64 | C::Movhpd_xmm_m64 => load_high,
+        C::Movlps_m64_xmm | C::Movlpd_m64_xmm => store_low::<u64>,
+        C::Movhps_m64_xmm | C::Movhpd_m64_xmm => store_high,
+        C::Movhlps_xmm_xmm => high_to_low,
+        C::Movlhps_xmm_xmm => low_to_high,
+
+        C::Maskmovdqu_rDI_xmm_xmm => maskmovdqu,
+        _ => return None,
+    })
+}
+
+fn load<S: Source>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    cpu.check_sse()?;
+    let value = S::get(cpu, bus, op)?;
+    cpu.set_xmm(op.a, value);
+    Ok(())
+}
+
+fn store_aligned(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    cpu.check_sse()?;
+    let at = cpu.aligned_address(op, true)?;
+    let value = cpu.xmm(op.b);
+    cpu.write_128(bus, at, op.stack, value)
+}
+
+fn store_anywhere(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    cpu.check_sse()?;
+    let at = cpu.address(op, 16, true)?;
+    let value = cpu.xmm(op.b);
+    cpu.write_128(bus, at, op.stack, value)
+}
+
+/// Stores the lowest lane.
+fn store_low<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    cpu.check_sse()?;
+    let value = W::truncate(cpu.xmm(op.b) as u64);
+    cpu.store(bus, op, value)
+}
+
+fn store_high(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    cpu.check_sse()?;
+    let value = (cpu.xmm(op.b) >> 64) as u64;
+    cpu.store(bus, op, value)
+}
+
+fn load_low(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    cpu.check_sse()?;
+    let value = cpu.load::<u64>(bus, op)?;
+    cpu.set_xmm(op.a, cpu.xmm(op.a) & !LOW | u128::from(value));
+    Ok(())
+}
+
+fn load_high(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    cpu.check_sse()?;
+    let value = cpu.load::<u64>(bus, op)?;
+    cpu.set_xmm(op.a, cpu.xmm(op.a) & LOW | u128::from(value) << 64);
+    Ok(())
+}
+
+fn high_to_low(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
+    cpu.check_sse()?;
+    cpu.set_xmm(op.a, cpu.xmm(op.a) & !LOW | cpu.xmm(op.b) >> 64);
+    Ok(())
+}
+
+fn low_to_high(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
+    cpu.check_sse()?;
+    cpu.set_xmm(op.a, cpu.xmm(op.a) & LOW | cpu.xmm(op.b) << 64);
+    Ok(())
+}
+
+fn low_half(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
+    cpu.check_sse()?;
+    cpu.set_xmm(op.a, cpu.xmm(op.b) & LOW);
+    Ok(())
+}
+
+fn merge_64(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
+    cpu.check_sse()?;
+    cpu.set_xmm(op.a, cpu.xmm(op.a) & !LOW | cpu.xmm(op.b) & LOW);
+    Ok(())
+}
+
+fn merge_32(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
+    const LOWEST: u128 = u32::MAX as u128;
+    cpu.check_sse()?;
+    cpu.set_xmm(op.a, cpu.xmm(op.a) & !LOWEST | cpu.xmm(op.b) & LOWEST);
+    Ok(())
+}
+
+fn from_general<W: Width>(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
+    cpu.check_sse()?;
+    let value = cpu.get::<W>(op.b).zero_extend();
+    cpu.set_xmm(op.a, value.into());
+    Ok(())
+}
+
+fn to_general<W: Width>(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
+    cpu.check_sse()?;
+    let value = W::truncate(cpu.xmm(op.b) as u64);
+    cpu.set(op.a, value);
+    Ok(())
+}
+
+fn maskmovdqu(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    cpu.check_sse()?;
+    // iced's operands are the implied memory, then the two registers.
+    let (value, mask) = (cpu.xmm(op.b), cpu.xmm(op.c));
+    cpu.store_masked(bus, op, &value.to_le_bytes(), &mask.to_le_bytes())
+}
+
+impl Cpu {
+    /// Stores at DS:rDI the bytes of `values` whose byte of `mask` has its top
+    /// bit set. Bytes not stored are not accessed; with none, nothing is.
+    pub(crate) fn store_masked(
+        &mut self,
+        bus: &mut dyn Bus,
+        op: &Op,
+        values: &[u8],
+        mask: &[u8],
+    ) -> Flow {
+        let chosen = || (0..values.len()).filter(|&i| mask[i] >> 7 != 0);
+        let rdi = self.gpr[usize::from(x86::gpr::RDI)];
+        let offset = match op.address {
+            crate::op::AddressSize::Bits64 => rdi,
+            crate::op::AddressSize::Bits32 => rdi & 0xffff_ffff,
+            crate::op::AddressSize::Bits16 => rdi & 0xffff,
+        };
+        let start = self.string_address(op.seg, offset, values.len() as u64, true)?;
+        // All are known to succeed before the first is stored.
+        for i in chosen() {
+            self.probe_write::<u8>(start.plus(i as u64), op.stack)?;
+        }
+        for i in chosen() {
+            self.write(bus, start.plus(i as u64), op.stack, values[i])?;
+        }
+        Ok(())
+    }
+}

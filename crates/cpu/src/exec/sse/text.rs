@@ -1,0 +1,80 @@
+//! PCMPESTRI, PCMPESTRM, PCMPISTRI, PCMPISTRM.
+
+use iced_x86::{Code, Instruction};
+use silicon::text::{self, Comparison};
+use x86::gpr::{RAX, RCX, RDX};
+
+use super::{Anywhere, Source, by_source};
+use crate::op::Handler;
+use crate::width::Width;
+use crate::{Bus, Cpu, Flow, Op};
+
+pub(super) fn lower(insn: &Instruction) -> Option<Handler> {
+    use Code as C;
+    Some(match insn.code() {
+        C::Pcmpistri_xmm_xmmm128_imm8 => by_source!(insn, pcmpistri, Anywhere),
+        C::Pcmpistrm_xmm_xmmm128_imm8 => by_source!(insn, pcmpistrm, Anywhere),
+        C::Pcmpestri_xmm_xmmm128_imm8 => by_source!(insn, pcmpestri, Anywhere, u32),
+        C::Pcmpestrm_xmm_xmmm128_imm8 => by_source!(insn, pcmpestrm, Anywhere, u32),
+        C::Pcmpestri64_xmm_xmmm128_imm8 => by_source!(insn, pcmpestri, Anywhere, u64),
+        C::Pcmpestrm64_xmm_xmmm128_imm8 => by_source!(insn, pcmpestrm, Anywhere, u64),
+        _ => return None,
+    })
+}
+
+fn pcmpistri<S: Source>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    let found = implicit::<S>(cpu, bus, op)?;
+    cpu.set_found_index(found);
+    Ok(())
+}
+
+fn pcmpistrm<S: Source>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    let found = implicit::<S>(cpu, bus, op)?;
+    cpu.set_found_mask(found);
+    Ok(())
+}
+
+fn pcmpestri<S: Source, W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    let found = explicit::<S, W>(cpu, bus, op)?;
+    cpu.set_found_index(found);
+    Ok(())
+}
+
+fn pcmpestrm<S: Source, W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    let found = explicit::<S, W>(cpu, bus, op)?;
+    cpu.set_found_mask(found);
+    Ok(())
+}
+
+#[inline(always)]
+fn implicit<S: Source>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow<Comparison> {
+    cpu.check_sse()?;
+    let b = S::get(cpu, bus, op)?;
+    Ok(text::implicit(cpu.xmm(op.a), b, op.imm as u8))
+}
+
+#[inline(always)]
+fn explicit<S: Source, W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow<Comparison> {
+    cpu.check_sse()?;
+    let b = S::get(cpu, bus, op)?;
+    let length = |register| cpu.get::<W>(register).sign_extend().cast_signed();
+    Ok(text::explicit(
+        cpu.xmm(op.a),
+        length(RAX),
+        b,
+        length(RDX),
+        op.imm as u8,
+    ))
+}
+
+impl Cpu {
+    fn set_found_index(&mut self, found: Comparison) {
+        self.set(RCX, found.index());
+        self.flags.set_arithmetic(found.flags);
+    }
+
+    fn set_found_mask(&mut self, found: Comparison) {
+        self.set_xmm(0, found.mask());
+        self.flags.set_arithmetic(found.flags);
+    }
+}
