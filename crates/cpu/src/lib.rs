@@ -26,6 +26,7 @@ mod tlb;
 mod trap;
 mod walk;
 mod width;
+pub mod xstate;
 
 pub use bus::{Bus, Refused};
 pub use engine::{Engine, Exit, Until};

@@ -8,8 +8,10 @@ mod decimal;
 mod exchange;
 mod flag;
 mod form;
+mod mmx;
 mod mov;
 mod multiply;
+mod save;
 mod shift;
 mod sse;
 mod stack;
@@ -41,7 +43,9 @@ pub(crate) fn lower(insn: &Instruction) -> Op {
         flag::lower,
         decimal::lower,
         x87::lower,
+        mmx::lower,
         sse::lower,
+        save::lower,
     ];
     if let Some(run) = FAMILIES.iter().find_map(|lower| lower(insn, &mut op)) {
         op.run = run;

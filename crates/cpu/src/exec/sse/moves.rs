@@ -4,7 +4,7 @@
 use iced_x86::{Code, Instruction, OpKind};
 
 use super::{Aligned, Anywhere, Narrow, Register, Source};
-use crate::op::Handler;
+use crate::op::{AddressSize, Handler};
 use crate::width::Width;
 use crate::{Bus, Cpu, Flow, Op};
 
@@ -179,33 +179,33 @@ fn to_general<W: Width>(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
 fn maskmovdqu(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     cpu.check_sse()?;
     // iced's operands are the implied memory, then the two registers.
-    let (value, mask) = (cpu.xmm(op.b), cpu.xmm(op.c));
-    cpu.store_masked(bus, op, &value.to_le_bytes(), &mask.to_le_bytes())
+    let (values, mask) = (cpu.xmm(op.b), cpu.xmm(op.c));
+    cpu.store_masked(bus, op, &values.to_le_bytes(), &mask.to_le_bytes())
 }
 
 impl Cpu {
     /// Stores at DS:rDI the bytes of `values` whose byte of `mask` has its top
-    /// bit set. Bytes not stored are not accessed; with none, nothing is.
-    pub(crate) fn store_masked(
+    /// bit set. It faults as a store of all of them would, even where none is
+    /// chosen: the manual leaves that open.
+    pub(in crate::exec) fn store_masked<const BYTES: usize>(
         &mut self,
         bus: &mut dyn Bus,
         op: &Op,
-        values: &[u8],
-        mask: &[u8],
+        values: &[u8; BYTES],
+        mask: &[u8; BYTES],
     ) -> Flow {
-        let chosen = || (0..values.len()).filter(|&i| mask[i] >> 7 != 0);
         let rdi = self.gpr[usize::from(x86::gpr::RDI)];
         let offset = match op.address {
-            crate::op::AddressSize::Bits64 => rdi,
-            crate::op::AddressSize::Bits32 => rdi & 0xffff_ffff,
-            crate::op::AddressSize::Bits16 => rdi & 0xffff,
+            AddressSize::Bits64 => rdi,
+            AddressSize::Bits32 => rdi & 0xffff_ffff,
+            AddressSize::Bits16 => rdi & 0xffff,
         };
-        let start = self.string_address(op.seg, offset, values.len() as u64, true)?;
-        // All are known to succeed before the first is stored.
-        for i in chosen() {
-            self.probe_write::<u8>(start.plus(i as u64), op.stack)?;
+        let bytes = BYTES as u64;
+        let start = self.string_address(op.seg, offset, bytes, true)?;
+        if self.tlb.write(self.space, start, bytes).is_none() {
+            self.probe_write_slow(self.space, start, bytes, op.stack)?;
         }
-        for i in chosen() {
+        for i in (0..BYTES).filter(|&i| mask[i] >> 7 != 0) {
             self.write(bus, start.plus(i as u64), op.stack, values[i])?;
         }
         Ok(())
