@@ -120,6 +120,12 @@ impl Op {
         op
     }
 
+    /// The immediate of an instruction that has eight bits of it.
+    #[inline(always)]
+    pub fn imm8(&self) -> u8 {
+        self.imm.to_le_bytes()[0]
+    }
+
     fn read_memory_operand(&mut self, insn: &Instruction) {
         use OpKind as K;
         let long = insn.code_size() == iced_x86::CodeSize::Code64;

@@ -8,6 +8,9 @@ pub const SSE: u64 = 1 << 1;
 /// The components there are.
 pub const SUPPORTED: u64 = X87 | SSE;
 
+const SUPPORTED_LOW: u32 = 3;
+const _: () = assert!(SUPPORTED_LOW as u64 == SUPPORTED);
+
 /// Bytes of an XSAVE area: the legacy region and the header. Both components
 /// lie in the legacy region, in the standard and in the compacted format.
 const AREA_BYTES: u32 = 576;
@@ -19,7 +22,7 @@ const EXTENSIONS: u32 = 1 << 0 | 1 << 1 | 1 << 2;
 /// EAX, EBX, ECX and EDX of CPUID leaf 0DH.
 pub fn cpuid(subleaf: u32) -> [u32; 4] {
     match subleaf {
-        0 => [SUPPORTED as u32, AREA_BYTES, AREA_BYTES, 0],
+        0 => [SUPPORTED_LOW, AREA_BYTES, AREA_BYTES, 0],
         1 => [EXTENSIONS, AREA_BYTES, 0, 0],
         _ => [0; 4],
     }

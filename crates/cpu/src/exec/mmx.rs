@@ -20,19 +20,22 @@ impl Cpu {
     #[inline(always)]
     fn check_mmx(&self) -> Flow {
         if self.cr0 & (cr0::EM | cr0::TS) != 0 || self.fpu.is_pending() {
-            return Err(self.mmx_fault());
+            return self.check_mmx_slowly();
         }
         Ok(())
     }
 
     #[cold]
-    fn mmx_fault(&self) -> Trap {
+    fn check_mmx_slowly(&self) -> Flow {
         if self.cr0 & cr0::EM != 0 {
-            Trap::UD
+            Err(Trap::UD)
         } else if self.cr0 & cr0::TS != 0 {
-            Trap::NM
+            Err(Trap::NM)
+        } else if self.cr0 & cr0::NE != 0 {
+            Err(Trap::fault(x86::vector::MF))
         } else {
-            Trap::fault(x86::vector::MF)
+            // Ignored, as x87 instructions do.
+            Ok(())
         }
     }
 
@@ -95,7 +98,7 @@ trait Operation {
 fn run<S: Source, O: Operation>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     cpu.check_mmx()?;
     let b = S::get(cpu, bus, op)?;
-    let result = O::apply(cpu.fpu.mmx(op.a), b, op.imm as u8);
+    let result = O::apply(cpu.fpu.mmx(op.a), b, op.imm8());
     cpu.put_mmx(op.a, result);
     Ok(())
 }
@@ -228,7 +231,7 @@ shifts! {
 
 fn shift<O: Operation>(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
     cpu.check_mmx()?;
-    let result = O::apply(cpu.fpu.mmx(op.a), u64::from(op.imm as u8), 0);
+    let result = O::apply(cpu.fpu.mmx(op.a), u64::from(op.imm8()), 0);
     cpu.put_mmx(op.a, result);
     Ok(())
 }
@@ -329,7 +332,7 @@ fn pmovmskb(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
 
 fn pextrw(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
     cpu.check_mmx()?;
-    let lane = mmx::pextrw(cpu.fpu.mmx(op.b), op.imm as u8);
+    let lane = mmx::pextrw(cpu.fpu.mmx(op.b), op.imm8());
     cpu.set(op.a, u32::from(lane));
     cpu.fpu.enter_mmx();
     Ok(())
@@ -338,14 +341,14 @@ fn pextrw(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
 fn pinsrw(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
     cpu.check_mmx()?;
     let lane = cpu.get::<u16>(op.b);
-    cpu.put_mmx(op.a, mmx::pinsrw(cpu.fpu.mmx(op.a), lane, op.imm as u8));
+    cpu.put_mmx(op.a, mmx::pinsrw(cpu.fpu.mmx(op.a), lane, op.imm8()));
     Ok(())
 }
 
 fn pinsrw_memory(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     cpu.check_mmx()?;
     let lane = cpu.load::<u16>(bus, op)?;
-    cpu.put_mmx(op.a, mmx::pinsrw(cpu.fpu.mmx(op.a), lane, op.imm as u8));
+    cpu.put_mmx(op.a, mmx::pinsrw(cpu.fpu.mmx(op.a), lane, op.imm8()));
     Ok(())
 }
 
@@ -358,7 +361,7 @@ fn movq2dq(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
 
 fn movdq2q(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
     cpu.check_mmx_and_sse()?;
-    cpu.put_mmx(op.a, cpu.xmm(op.b) as u64);
+    cpu.put_mmx(op.a, cpu.xmm_low(op.b));
     Ok(())
 }
 

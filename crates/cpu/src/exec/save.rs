@@ -13,6 +13,7 @@ use x86::control::{cr0, cr4};
 
 use crate::fpu::{Fpu, IMAGE_BYTES};
 use crate::op::Handler;
+use crate::width::Width;
 use crate::{Bus, Cpu, Flow, Op, Trap, xstate};
 
 /// Bytes of the legacy region.
@@ -155,8 +156,8 @@ fn xgetbv(cpu: &mut Cpu, _: &mut dyn Bus, _: &Op) -> Flow {
         1 => cpu.xcr0 & cpu.state_in_use(),
         _ => return Err(Trap::GP),
     };
-    cpu.set(x86::gpr::RAX, value as u32);
-    cpu.set(x86::gpr::RDX, (value >> 32) as u32);
+    cpu.set(x86::gpr::RAX, u32::truncate(value));
+    cpu.set(x86::gpr::RDX, u32::truncate(value >> 32));
     Ok(())
 }
 
@@ -293,7 +294,7 @@ impl Area {
     }
 
     fn load_mxcsr(self, cpu: &mut Cpu, bus: &mut dyn Bus) -> Flow<u32> {
-        let value = self.load(cpu, bus, MXCSR)? as u32;
+        let value: u32 = cpu.read(bus, self.start.plus(MXCSR), self.stack)?;
         if value & !mxcsr::EXISTING != 0 {
             return Err(Trap::GP);
         }

@@ -40,7 +40,9 @@ fn fence(_: &mut Cpu, _: &mut dyn Bus, _: &Op) -> Flow {
     Ok(())
 }
 
-fn clflush(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
-    // It is checked as a load of the byte (SDM volume 2, `CLFLUSH`).
-    cpu.load::<u8>(bus, op).map(drop)
+fn clflush(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
+    // It faults as a load of the byte does (SDM volume 2, `CLFLUSH`), but a
+    // device sees nothing.
+    let at = cpu.address(op, 1, false)?;
+    cpu.probe_read_slow(cpu.space, at, 1, op.stack)
 }

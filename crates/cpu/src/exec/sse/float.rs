@@ -16,7 +16,7 @@ trait Operation {
 fn run<S: Source, O: Operation>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     cpu.check_sse()?;
     let b = S::get(cpu, bus, op)?;
-    match O::apply(cpu.xmm(op.a), b, op.imm as u8, &mut cpu.mxcsr) {
+    match O::apply(cpu.xmm(op.a), b, op.imm8(), &mut cpu.mxcsr) {
         Ok(result) => {
             cpu.set_xmm(op.a, result);
             Ok(())

@@ -16,7 +16,7 @@ trait Operation {
 fn run<S: Source, O: Operation>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     cpu.check_sse()?;
     let b = S::get(cpu, bus, op)?;
-    let result = O::apply(cpu.xmm(op.a), b, op.imm as u8);
+    let result = O::apply(cpu.xmm(op.a), b, op.imm8());
     cpu.set_xmm(op.a, result);
     Ok(())
 }
@@ -213,7 +213,7 @@ shifts! {
 
 fn shift<O: Operation>(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
     cpu.check_sse()?;
-    let result = O::apply(cpu.xmm(op.a), u128::from(op.imm as u8), 0);
+    let result = O::apply(cpu.xmm(op.a), u128::from(op.imm8()), 0);
     cpu.set_xmm(op.a, result);
     Ok(())
 }
@@ -236,13 +236,13 @@ pub(super) fn lower(insn: &Instruction) -> Option<Handler> {
 
 fn pslldq(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
     cpu.check_sse()?;
-    cpu.set_xmm(op.a, shuffle::pslldq(cpu.xmm(op.a), op.imm as u8));
+    cpu.set_xmm(op.a, shuffle::pslldq(cpu.xmm(op.a), op.imm8()));
     Ok(())
 }
 
 fn psrldq(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
     cpu.check_sse()?;
-    cpu.set_xmm(op.a, shuffle::psrldq(cpu.xmm(op.a), op.imm as u8));
+    cpu.set_xmm(op.a, shuffle::psrldq(cpu.xmm(op.a), op.imm8()));
     Ok(())
 }
 

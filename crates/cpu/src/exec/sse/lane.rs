@@ -5,6 +5,7 @@ use iced_x86::{Code, Instruction, OpKind};
 use silicon::{integer, shuffle};
 
 use crate::op::Handler;
+use crate::width::Width;
 use crate::{Bus, Cpu, Flow, Op};
 
 pub(super) fn lower(insn: &Instruction) -> Option<Handler> {
@@ -52,13 +53,13 @@ macro_rules! extracts {
     ($($name:ident $memory:ident)*) => {$(
         fn $name(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
             cpu.check_sse()?;
-            let lane = u64::from(shuffle::$name(cpu.xmm(op.b), op.imm as u8));
+            let lane = u64::from(shuffle::$name(cpu.xmm(op.b), op.imm8()));
             cpu.set(op.a, lane);
             Ok(())
         }
         fn $memory(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
             cpu.check_sse()?;
-            let lane = shuffle::$name(cpu.xmm(op.b), op.imm as u8);
+            let lane = shuffle::$name(cpu.xmm(op.b), op.imm8());
             cpu.store(bus, op, lane)
         }
     )*};
@@ -69,14 +70,15 @@ macro_rules! inserts {
     ($($name:ident $memory:ident: $lane:ty;)*) => {$(
         fn $name(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
             cpu.check_sse()?;
-            let lane = cpu.get::<u64>(op.b) as $lane;
-            cpu.set_xmm(op.a, shuffle::$name(cpu.xmm(op.a), lane, op.imm as u8));
+            // Not by that width: here 4 is SPL's number, never AH's.
+            let lane = <$lane>::truncate(cpu.get::<u64>(op.b));
+            cpu.set_xmm(op.a, shuffle::$name(cpu.xmm(op.a), lane, op.imm8()));
             Ok(())
         }
         fn $memory(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
             cpu.check_sse()?;
             let lane = cpu.load::<$lane>(bus, op)?;
-            cpu.set_xmm(op.a, shuffle::$name(cpu.xmm(op.a), lane, op.imm as u8));
+            cpu.set_xmm(op.a, shuffle::$name(cpu.xmm(op.a), lane, op.imm8()));
             Ok(())
         }
     )*};
@@ -90,7 +92,7 @@ inserts! {
 
 fn insertps(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
     cpu.check_sse()?;
-    let imm = op.imm as u8;
+    let imm = op.imm8();
     let single = shuffle::pextrd(cpu.xmm(op.b), imm >> 6);
     cpu.set_xmm(op.a, shuffle::insertps(cpu.xmm(op.a), single, imm));
     Ok(())
@@ -99,6 +101,6 @@ fn insertps(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
 fn insertps_memory(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     cpu.check_sse()?;
     let single = cpu.load::<u32>(bus, op)?;
-    cpu.set_xmm(op.a, shuffle::insertps(cpu.xmm(op.a), single, op.imm as u8));
+    cpu.set_xmm(op.a, shuffle::insertps(cpu.xmm(op.a), single, op.imm8()));
     Ok(())
 }

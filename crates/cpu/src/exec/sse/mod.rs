@@ -71,6 +71,13 @@ impl Cpu {
         self.xmm[usize::from(number & 15)]
     }
 
+    /// The lowest quadword of an XMM register.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is wanted")]
+    pub(crate) fn xmm_low(&self, number: u8) -> u64 {
+        self.xmm(number) as u64
+    }
+
     #[inline(always)]
     pub(crate) fn set_xmm(&mut self, number: u8, value: u128) {
         self.xmm[usize::from(number & 15)] = value;

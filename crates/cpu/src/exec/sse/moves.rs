@@ -107,7 +107,7 @@ fn store_anywhere(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
 /// Stores the lowest lane.
 fn store_low<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     cpu.check_sse()?;
-    let value = W::truncate(cpu.xmm(op.b) as u64);
+    let value = W::truncate(cpu.xmm_low(op.b));
     cpu.store(bus, op, value)
 }
 
@@ -171,7 +171,7 @@ fn from_general<W: Width>(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
 
 fn to_general<W: Width>(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
     cpu.check_sse()?;
-    let value = W::truncate(cpu.xmm(op.b) as u64);
+    let value = W::truncate(cpu.xmm_low(op.b));
     cpu.set(op.a, value);
     Ok(())
 }

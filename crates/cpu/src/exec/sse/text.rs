@@ -50,7 +50,7 @@ fn pcmpestrm<S: Source, W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> 
 fn implicit<S: Source>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow<Comparison> {
     cpu.check_sse()?;
     let b = S::get(cpu, bus, op)?;
-    Ok(text::implicit(cpu.xmm(op.a), b, op.imm as u8))
+    Ok(text::implicit(cpu.xmm(op.a), b, op.imm8()))
 }
 
 #[inline(always)]
@@ -63,7 +63,7 @@ fn explicit<S: Source, W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> F
         length(RAX),
         b,
         length(RDX),
-        op.imm as u8,
+        op.imm8(),
     ))
 }
 
