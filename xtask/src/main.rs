@@ -33,7 +33,7 @@ fn build_guests() -> anyhow::Result<()> {
         guests.initrd_gz()?,
         guests.programs()?,
     ];
-    paths.extend(guests.bare_kernels()?);
+    paths.extend(guests.bare_kernels()?.into_iter().map(|kernel| kernel.path));
     for path in paths {
         println!("{}", path.display());
     }

@@ -3,7 +3,7 @@
 //! No multilib is needed: what is 32-bit is freestanding, so that a plain `gcc` and `libc6-dev` (which Rust's linker asks
 //! for anyway) are enough.
 
-use crate::sources::{self, Source};
+use crate::sources::{self, Kernel, Source};
 use crate::{Error, tool};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,8 @@ use std::process::Command;
 /// The one instruction set of all programs: what our processor announces, whatever the host's is.
 const MACHINE: &str = "-march=x86-64-v2";
 
-/// Options for code without a C library, 32-bit, that may run on a bare machine.
-const FREESTANDING: [&str; 12] = [
-    "-m32",
-    "-march=i686",
+/// Options for code without a C library, which may run on a bare machine.
+const FREESTANDING: [&str; 10] = [
     "-O2",
     "-Wall",
     "-Werror",
@@ -26,6 +24,18 @@ const FREESTANDING: [&str; 12] = [
     "-no-pie",
     "-fno-stack-protector",
     "-fno-asynchronous-unwind-tables",
+];
+
+/// Options for 32-bit code.
+const BITS_32: [&str; 2] = ["-m32", "-march=i686"];
+
+/// Options for a bare-metal kernel. Its lowest page is memory like any other, which gcc has to be told.
+const KERNEL: [&str; 5] = [
+    "-mgeneral-regs-only",
+    "-mno-red-zone",
+    "--param=min-pagesize=0",
+    "-Wl,--build-id=none",
+    "-Wl,-z,noexecstack,--no-warn-rwx-segments",
 ];
 
 /// Builds the program that holds all test programs and workloads, chosen by the name it is called by.
@@ -55,6 +65,7 @@ pub(crate) fn ia32(scratch: &Path, output: &Path) -> Result<(), Error> {
     let folder = write_sources(scratch, sources::IA32)?;
     let mut command = gcc();
     command
+        .args(BITS_32)
         .args(FREESTANDING)
         .arg("-s")
         .args(c_files(&folder, sources::IA32))
@@ -63,33 +74,46 @@ pub(crate) fn ia32(scratch: &Path, output: &Path) -> Result<(), Error> {
     run(&mut command)
 }
 
-/// Builds the bare-metal kernels, one for each of [`sources::KERNELS`], as `NAME.elf` in `output`.
-pub(crate) fn kernels(scratch: &Path, output: &Path) -> Result<(), Error> {
+/// Builds `kernel` as `NAME.elf` in `output`.
+pub(crate) fn kernel(scratch: &Path, output: &Path, kernel: &Kernel) -> Result<(), Error> {
     let folder = write_sources(scratch, sources::KERNEL_PARTS)?;
-    write_sources(scratch, sources::KERNELS)?;
-    for (name, _) in sources::KERNELS {
-        let stem = Path::new(name)
-            .file_stem()
-            .expect("a source has a name")
-            .to_string_lossy()
-            .into_owned();
+    write_sources(scratch, &[(kernel.name, kernel.text)])?;
+    let elf = output.join(elf_name(kernel.name));
+    if !kernel.long_mode {
         let mut command = gcc();
-        command.args(FREESTANDING).args([
-            "-mgeneral-regs-only",
-            "-Wl,--build-id=none",
-            "-Wl,-z,noexecstack",
-        ]);
-        command.arg("-T").arg(folder.join("kernel.ld"));
         command
-            .arg(folder.join("start.S"))
-            .args(c_files(&folder, sources::KERNEL_PARTS));
-        command
-            .arg(folder.join(name))
-            .arg("-o")
-            .arg(output.join(format!("{stem}.elf")));
-        run(&mut command)?;
+            .args(BITS_32)
+            .args(["start.S", "traps32.S"].map(|part| folder.join(part)));
+        return link(&mut command, &folder, kernel.name, &elf);
     }
-    Ok(())
+    let mut command = gcc();
+    command.args(["start64.S", "traps64.S"].map(|part| folder.join(part)));
+    let linked = scratch.join("linked64");
+    link(&mut command, &folder, kernel.name, &linked)?;
+    // Multiboot 1 knows 32-bit ELF files only; the code in it does not mind.
+    let mut command = Command::new("objcopy");
+    command.args(["-O", "elf32-i386"]).arg(&linked).arg(elf);
+    tool::run(&mut command, "objcopy", "binutils").map(|_| ())
+}
+
+/// Compiles what all kernels share and `name` with the parts that `command` names already, and links them to `output`.
+fn link(command: &mut Command, folder: &Path, name: &str, output: &Path) -> Result<(), Error> {
+    command
+        .args(FREESTANDING)
+        .args(KERNEL)
+        .arg("-T")
+        .arg(folder.join("kernel.ld"));
+    command
+        .args(c_files(folder, sources::KERNEL_PARTS))
+        .arg(folder.join(name))
+        .arg("-o")
+        .arg(output);
+    run(command)
+}
+
+/// `hello.elf` for `hello.c`.
+pub(crate) fn elf_name(source: &str) -> String {
+    format!("{}.elf", source.trim_end_matches(".c"))
 }
 
 fn gcc() -> Command {

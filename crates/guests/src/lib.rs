@@ -75,6 +75,21 @@ pub struct DefaultGuest {
     pub append: &'static str,
 }
 
+/// A bare-metal Multiboot 1 kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BareKernel {
+    /// The ELF file.
+    pub path: PathBuf,
+    /// What it prints on the serial port; that it ends with `passed` means that its own checks held.
+    pub expected: &'static str,
+}
+
+/// What a bare-metal kernel writes to the exit port (isa-debug-exit at 0xf4) when its checks held.
+pub const BARE_SUCCESS: u8 = 0x10;
+
+/// What it writes there when one did not; the console then says which.
+pub const BARE_FAILURE: u8 = 0x11;
+
 /// A directory of guests.
 #[derive(Debug)]
 pub struct Guests {
@@ -189,24 +204,23 @@ impl Guests {
         Ok(self.default_part()?.join("programs"))
     }
 
-    /// The paths of the bare-metal kernels, in the order of their names.
+    /// The bare-metal kernels, in the order of their names.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn bare_kernels(&self) -> Result<Vec<PathBuf>, Error> {
+    pub fn bare_kernels(&self) -> Result<Vec<BareKernel>, Error> {
         let part = self.part("kernels", &sources_digest(), |scratch, output| {
             (self.say)("Building the bare-metal test kernels ...");
-            compile::kernels(scratch, output)?;
+            for kernel in sources::KERNELS {
+                compile::kernel(scratch, output, kernel)?;
+            }
             Ok("sources".to_owned())
         })?;
-        let mut paths: Vec<PathBuf> = fs::read_dir(&part)
-            .map_err(Error::file("read", &part))?
-            .filter_map(Result::ok)
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "elf"))
-            .collect();
-        paths.sort();
-        Ok(paths)
+        let kernels = sources::KERNELS.iter().map(|kernel| BareKernel {
+            path: part.join(compile::elf_name(kernel.name)),
+            expected: kernel.expected,
+        });
+        Ok(kernels.collect())
     }
 
     fn default_part(&self) -> Result<PathBuf, Error> {

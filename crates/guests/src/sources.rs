@@ -25,17 +25,60 @@ pub(crate) const PROGRAMS: &[Source] = sources!("programs":
 pub(crate) const IA32: &[Source] = sources!("ia32": "ia32.c");
 
 /// What all bare-metal kernels share.
-pub(crate) const KERNEL_PARTS: &[Source] =
-    sources!("kernels": "kernel.ld", "start.S", "board.h", "board.c");
+pub(crate) const KERNEL_PARTS: &[Source] = sources!("kernels":
+    "kernel.ld",
+    "board.h",
+    "board.c",
+    "traps.h",
+    "traps.c",
+    "start.S",
+    "traps32.S",
+    "start64.S",
+    "traps64.S",
+);
+
+/// A bare-metal kernel: its source, the mode it runs in, and what it prints on every machine.
+pub(crate) struct Kernel {
+    /// The file's name in `guests/kernels`.
+    pub(crate) name: &'static str,
+    /// The C code.
+    pub(crate) text: &'static str,
+    /// Whether it switches to 64-bit mode.
+    pub(crate) long_mode: bool,
+    /// What QEMU's console showed.
+    pub(crate) expected: &'static str,
+}
+
+macro_rules! kernels {
+    ($($name:literal long_mode $long_mode:literal),* $(,)?) => {
+        &[$(Kernel {
+            name: concat!($name, ".c"),
+            text: include_str!(concat!("../../../guests/kernels/", $name, ".c")),
+            long_mode: $long_mode,
+            expected: include_str!(concat!("../../../guests/expected/", $name, ".txt")),
+        }),*]
+    };
+}
 
 /// The bare-metal kernels, one a source.
-pub(crate) const KERNELS: &[Source] = sources!("kernels": "hello.c");
+pub(crate) const KERNELS: &[Kernel] = kernels!(
+    "exceptions" long_mode false,
+    "hello" long_mode false,
+    "long_mode" long_mode true,
+    "paging32" long_mode false,
+    "paging_pae" long_mode false,
+    "self_modifying" long_mode false,
+    "strings" long_mode false,
+    "timer" long_mode false,
+);
 
 /// Every source, for the digest that tells whether a built guest is still the one described here.
-pub(crate) fn all() -> impl Iterator<Item = &'static Source> {
-    [INITRAMFS, PROGRAMS, IA32, KERNEL_PARTS, KERNELS]
+pub(crate) fn all() -> impl Iterator<Item = Source> {
+    let lists = [INITRAMFS, PROGRAMS, IA32, KERNEL_PARTS]
         .into_iter()
         .flatten()
+        .copied();
+    lists.chain(KERNELS.iter().map(|kernel| (kernel.name, kernel.text)))
 }
 
 #[cfg(test)]
@@ -66,13 +109,20 @@ mod tests {
             ("programs", PROGRAMS),
             ("ia32", IA32),
             ("kernels", KERNEL_PARTS),
-            ("kernels", KERNELS),
         ];
-        let listed: BTreeSet<PathBuf> = folders
+        let mut listed: BTreeSet<PathBuf> = folders
             .into_iter()
             .flat_map(|(folder, list)| list.iter().map(move |(name, _)| (folder, name)))
             .map(|(folder, name)| guests.join(folder).join(name))
             .collect();
+        for kernel in KERNELS {
+            listed.insert(guests.join("kernels").join(kernel.name));
+            listed.insert(
+                guests
+                    .join("expected")
+                    .join(kernel.name.replace(".c", ".txt")),
+            );
+        }
         assert_eq!(on_disk, listed);
     }
 }
