@@ -15,6 +15,8 @@ use crate::{Event, WriteError};
 pub(crate) struct Work {
     /// Events to write, in order.
     pub(crate) events: VecDeque<Event>,
+    /// When the first of them was seen.
+    pub(crate) since: Instant,
     /// Everything up to here must be on disk when this is done.
     pub(crate) flush: Option<u64>,
     /// Nothing follows.
@@ -131,30 +133,18 @@ impl Ring {
     /// Waits for work, for the writer's thread; until `deadline` if there is
     /// one, then hands out what there is, be it nothing.
     pub(crate) fn take(&self, deadline: Option<Instant>) -> Work {
-        let mut state = self.lock();
-        while state.idle() {
-            let Some(deadline) = deadline else {
-                state = wait(&self.work, state);
-                continue;
-            };
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            state = wait_for(&self.work, state, left);
-        }
-        let batch_end = Instant::now() + self.batch_time;
-        while !state.events.is_empty() && !state.urgent() && state.bytes < self.batch_bytes {
-            let left = batch_end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            state = wait_for(&self.work, state, left);
-        }
+        let mut state = wait_while(&self.work, self.lock(), deadline, State::idle);
+        let since = Instant::now();
+        let end = since + self.batch_time;
+        let end = deadline.map_or(end, |deadline| deadline.min(end));
+        state = wait_while(&self.work, state, Some(end), |state| {
+            !state.urgent() && state.bytes < self.batch_bytes
+        });
         state.bytes = 0;
         self.progress.notify_all();
         Work {
             events: std::mem::take(&mut state.events),
+            since,
             flush: (state.flush_wanted != state.flush_done).then_some(state.flush_wanted),
             closed: state.closed,
         }
@@ -177,17 +167,24 @@ impl Ring {
     }
 }
 
-fn wait<'a>(signal: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-    signal.wait(state).unwrap_or_else(PoisonError::into_inner)
-}
-
-fn wait_for<'a>(
+/// Waits while `condition` holds, and not beyond `deadline` if there is one.
+fn wait_while<'a>(
     signal: &Condvar,
-    state: MutexGuard<'a, State>,
-    limit: Duration,
+    mut state: MutexGuard<'a, State>,
+    deadline: Option<Instant>,
+    condition: impl Fn(&State) -> bool,
 ) -> MutexGuard<'a, State> {
-    signal
-        .wait_timeout(state, limit)
-        .unwrap_or_else(PoisonError::into_inner)
-        .0
+    while condition(&state) {
+        state = match deadline.map(|end| end.saturating_duration_since(Instant::now())) {
+            None => signal.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Some(Duration::ZERO) => break,
+            Some(left) => {
+                signal
+                    .wait_timeout(state, left)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0
+            }
+        };
+    }
+    state
 }

@@ -152,6 +152,11 @@ impl<S: Store> Sealer<S> {
         self.written
     }
 
+    /// Whether there is a frame in the making.
+    pub(crate) fn unsealed(&self) -> bool {
+        self.events > 0
+    }
+
     /// Whether something is not safe from a power cut.
     pub(crate) fn unsynced(&self) -> bool {
         self.unsynced
@@ -251,10 +256,9 @@ impl<S: Store> Sealer<S> {
             return Ok(());
         }
         self.sync()?;
-        self.segment += 1;
         self.encoder = Encoder::new();
         self.begin(SegmentHeader {
-            number: self.segment,
+            number: self.segment + 1,
             first_frame: self.written.frames,
             machine: self.machine,
             chain: self.written.chain,
@@ -262,10 +266,13 @@ impl<S: Store> Sealer<S> {
     }
 
     fn begin(&mut self, header: SegmentHeader) -> Result<(), WriteError> {
-        self.segment_bytes = None;
+        // If this fails, the store still speaks of the segment before, which
+        // `give_up` must not cut shorter than it is.
         self.store
-            .begin(self.segment)
+            .begin(header.number)
             .map_err(|error| self.error(error))?;
+        self.segment = header.number;
+        self.segment_bytes = None;
         let bytes = header.encode();
         self.append(&bytes)?;
         self.segment_bytes = Some(bytes.len() as u64);

@@ -10,7 +10,7 @@ use crate::{Damage, Error, Flaw, Layout};
 /// What a writer writes to.
 pub trait Store: Send {
     /// Starts segment `number`, empty; what follows speaks of it. Fails if it
-    /// exists.
+    /// exists; what follows a failure still speaks of the segment before.
     fn begin(&mut self, number: u64) -> io::Result<()>;
 
     /// Appends some of `bytes`; tells how many.
@@ -113,9 +113,17 @@ fn missing(layout: &Layout, number: u64) -> Damage {
 
 impl Store for Directory {
     fn begin(&mut self, number: u64) -> io::Result<()> {
-        self.file = Some(File::create_new(self.layout.segment(number))?);
+        let path = self.layout.segment(number);
+        let file = File::create_new(&path)?;
         // The name has to survive a power cut, as its bytes do.
-        File::open(self.layout.log())?.sync_all()
+        let synced = File::open(self.layout.log()).and_then(|dir| dir.sync_all());
+        if synced.is_err() {
+            // Empty, and of no use; if it stays, a reader takes it for torn.
+            let _ = fs::remove_file(&path);
+            return synced;
+        }
+        self.file = Some(file);
+        Ok(())
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -149,21 +149,38 @@ fn run<S: Store>(
     Ok(sealer.written())
 }
 
+/// Does what the ring asks for until it is closed. Where frames end depends on
+/// the events alone, unless one has waited its time.
 fn write<S: Store>(
     sealer: &mut Sealer<S>,
     ring: &Ring,
     options: Options,
 ) -> Result<(), WriteError> {
-    let mut sync_due = None;
+    let (mut seal_due, mut sync_due) = (None, None);
     loop {
-        let work = ring.take(sync_due);
+        let work = ring.take(earlier(seal_due, sync_due));
+        let urgent = work.closed || work.flush.is_some();
+        let frames = sealer.written().frames;
         for event in &work.events {
             sealer.add(event)?;
         }
-        sealer.seal()?;
+        if sealer.written().frames != frames {
+            seal_due = None;
+        }
+        if sealer.unsealed() {
+            seal_due.get_or_insert(work.since + options.seal_after);
+        }
         let now = Instant::now();
-        if work.closed || work.flush.is_some() || sync_due.is_some_and(|due| due <= now) {
+        if urgent || is_due(seal_due, now) {
+            sealer.seal()?;
+            seal_due = None;
+        }
+        if urgent || is_due(sync_due, now) {
             sealer.sync()?;
+            sync_due = None;
+        }
+        if sealer.unsynced() {
+            sync_due.get_or_insert(now + options.sync_after);
         }
         if let Some(flush) = work.flush {
             ring.flushed(flush);
@@ -171,9 +188,14 @@ fn write<S: Store>(
         if work.closed {
             return Ok(());
         }
-        sync_due = match sealer.unsynced() {
-            true => sync_due.or(Some(now + options.sync_after)),
-            false => None,
-        };
     }
+}
+
+fn is_due(due: Option<Instant>, now: Instant) -> bool {
+    due.is_some_and(|due| due <= now)
+}
+
+/// The earlier of two deadlines, of which there may be none.
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
 }
