@@ -236,10 +236,13 @@ impl Cpu {
             start,
             stack: op.stack,
         };
-        if write {
-            // It lies in two pages at most.
-            self.probe_write::<u8>(start, op.stack)?;
-            self.probe_write::<u8>(start.plus(bytes - 1), op.stack)?;
+        // It lies in two pages at most. Bytes that are not used fault too.
+        for at in [start, start.plus(bytes - 1)] {
+            if write {
+                self.probe_write::<u8>(at, op.stack)?;
+            } else {
+                self.probe_read_slow(self.space, at, 1, op.stack)?;
+            }
         }
         Ok(area)
     }
@@ -342,3 +345,6 @@ impl Area {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

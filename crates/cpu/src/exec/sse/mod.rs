@@ -13,6 +13,8 @@ mod float;
 mod integer;
 mod lane;
 mod moves;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use iced_x86::{EncodingKind, Instruction};
