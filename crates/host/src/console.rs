@@ -3,17 +3,13 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::mpsc::{SyncSender, sync_channel};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::escape::Escape;
+use crate::escape::{Escape, Meaning};
 use crate::terminal::RawMode;
 use crate::{Arrival, Arrivals, Error, signals};
 
-/// How many arrivals may wait; then the reader of standard input waits too,
-/// and whoever writes to it.
-const ARRIVALS_MAX: usize = 16;
 /// How much is read from standard input at once.
 const READ_BYTES: usize = 4096;
 
@@ -27,23 +23,21 @@ pub struct Console {
 impl Console {
     /// Takes standard input: raw with an escape key if it is a terminal, plain
     /// bytes otherwise. Its end means nothing: the guest goes on. From here
-    /// on, SIGINT, SIGTERM and SIGHUP arrive as [`Arrival::Quit`].
+    /// on, SIGINT, SIGTERM and SIGHUP end the run in order.
     pub fn open() -> Result<Console, Error> {
-        let (sender, receiver) = sync_channel(ARRIVALS_MAX);
-        signals::catch(sender.clone())?;
+        let arrivals = Arrivals::default();
+        signals::catch(arrivals.clone())?;
         let raw = RawMode::enter()?;
         let escape = raw.is_some().then(Escape::default);
         // Closed from the start (`<&-`): nothing will ever be typed.
         if let Ok(stdin) = rustix::io::dup(rustix::stdio::stdin()) {
             let builder = std::thread::Builder::new().name("console".to_owned());
+            let arrivals = arrivals.clone();
             builder
-                .spawn(move || read(File::from(stdin), escape, &sender))
+                .spawn(move || read(File::from(stdin), escape, &arrivals))
                 .map_err(Error::Thread)?;
         }
-        Ok(Console {
-            raw,
-            arrivals: Arrivals(receiver),
-        })
+        Ok(Console { raw, arrivals })
     }
 
     /// Whether a person sits at it, with an escape key.
@@ -57,7 +51,7 @@ impl Console {
     }
 }
 
-fn read(mut stdin: File, mut escape: Option<Escape>, arrivals: &SyncSender<Arrival>) {
+fn read(mut stdin: File, mut escape: Option<Escape>, arrivals: &Arrivals) {
     let mut buffer = [0; READ_BYTES];
     loop {
         let bytes = match stdin.read(&mut buffer) {
@@ -68,11 +62,12 @@ fn read(mut stdin: File, mut escape: Option<Escape>, arrivals: &SyncSender<Arriv
         };
         let sorted = match &mut escape {
             Some(escape) => escape.sort(bytes),
-            None => vec![Arrival::Bytes(bytes.to_vec())],
+            None => vec![Meaning::Arrival(Arrival::Bytes(bytes.to_vec()))],
         };
-        for arrival in sorted {
-            if arrivals.send(arrival).is_err() {
-                return;
+        for meaning in sorted {
+            match meaning {
+                Meaning::Arrival(arrival) => arrivals.put(arrival),
+                Meaning::Quit => arrivals.end(),
             }
         }
     }

@@ -7,6 +7,15 @@
 
 use crate::Arrival;
 
+/// What typed bytes mean.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// Something for the guest, or a question.
+    Arrival(Arrival),
+    /// The run is to end.
+    Quit,
+}
+
 const ESCAPE: u8 = 0x1d;
 
 /// How the escape key is called in messages.
@@ -25,8 +34,8 @@ pub(crate) struct Escape {
 
 impl Escape {
     /// What `bytes`, typed after everything before, mean.
-    pub(crate) fn sort(&mut self, bytes: &[u8]) -> Vec<Arrival> {
-        let mut arrivals = Vec::new();
+    pub(crate) fn sort(&mut self, bytes: &[u8]) -> Vec<Meaning> {
+        let mut meanings = Vec::new();
         let mut plain = Vec::new();
         for &byte in bytes {
             let meaning = if std::mem::take(&mut self.pending) {
@@ -39,70 +48,68 @@ impl Escape {
                 None
             };
             match meaning {
-                Some(Arrival::Bytes(literal)) => plain.extend(literal),
+                Some(Meaning::Arrival(Arrival::Bytes(literal))) => plain.extend(literal),
                 Some(command) => {
-                    flush(&mut plain, &mut arrivals);
-                    arrivals.push(command);
+                    flush(&mut plain, &mut meanings);
+                    meanings.push(command);
                 }
                 None => {}
             }
         }
-        flush(&mut plain, &mut arrivals);
-        arrivals
+        flush(&mut plain, &mut meanings);
+        meanings
     }
 }
 
-fn flush(plain: &mut Vec<u8>, arrivals: &mut Vec<Arrival>) {
+fn flush(plain: &mut Vec<u8>, meanings: &mut Vec<Meaning>) {
     if !plain.is_empty() {
-        arrivals.push(Arrival::Bytes(std::mem::take(plain)));
+        meanings.push(Meaning::Arrival(Arrival::Bytes(std::mem::take(plain))));
     }
 }
 
-fn command(byte: u8) -> Option<Arrival> {
-    match byte {
-        b'q' | b'Q' | b'x' => Some(Arrival::Quit),
-        b'p' | b'P' => Some(Arrival::PowerButton),
-        ESCAPE => Some(Arrival::Bytes(vec![ESCAPE])),
+fn command(byte: u8) -> Option<Meaning> {
+    Some(match byte {
+        b'q' | b'Q' | b'x' => Meaning::Quit,
+        b'p' | b'P' => Meaning::Arrival(Arrival::PowerButton),
+        ESCAPE => Meaning::Arrival(Arrival::Bytes(vec![ESCAPE])),
         // Whoever presses anything else is looking for help.
-        _ => Some(Arrival::Help),
-    }
+        _ => Meaning::Arrival(Arrival::Help),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn bytes(bytes: &[u8]) -> Meaning {
+        Meaning::Arrival(Arrival::Bytes(bytes.to_vec()))
+    }
+
     #[test]
     fn plain_bytes_pass() {
-        assert_eq!(
-            Escape::default().sort(b"ls\r"),
-            [Arrival::Bytes(b"ls\r".to_vec())]
-        );
+        assert_eq!(Escape::default().sort(b"ls\r"), [bytes(b"ls\r")]);
     }
 
     #[test]
     fn a_command_may_be_cut_in_two() {
         let mut escape = Escape::default();
-        assert_eq!(escape.sort(b"a\x1d"), [Arrival::Bytes(b"a".to_vec())]);
+        assert_eq!(escape.sort(b"a\x1d"), [bytes(b"a")]);
         assert_eq!(
             escape.sort(b"pb"),
-            [Arrival::PowerButton, Arrival::Bytes(b"b".to_vec())]
+            [Meaning::Arrival(Arrival::PowerButton), bytes(b"b")]
         );
     }
 
     #[test]
     fn the_key_twice_sends_it_once() {
-        assert_eq!(
-            Escape::default().sort(b"a\x1d\x1db"),
-            [Arrival::Bytes(b"a\x1db".to_vec())]
-        );
+        assert_eq!(Escape::default().sort(b"a\x1d\x1db"), [bytes(b"a\x1db")]);
     }
 
     #[test]
     fn an_unknown_command_gives_help() {
         assert_eq!(
             Escape::default().sort(b"\x1d?\x1dq"),
-            [Arrival::Help, Arrival::Quit]
+            [Meaning::Arrival(Arrival::Help), Meaning::Quit]
         );
     }
 }
