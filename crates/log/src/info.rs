@@ -26,7 +26,7 @@ impl Count {
 /// What is in a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Info {
-    /// The digest of the machine configuration, as the log tells it.
+    /// The digest of the manifest, as the log tells it.
     pub machine: Digest,
     /// Events of each kind, and the bytes they take in the log; in the order of
     /// [`Kind::ALL`].

@@ -154,7 +154,7 @@ impl<S: Segments> Reader<S> {
         Ok(reader)
     }
 
-    /// The digest of the machine configuration, as the log tells it.
+    /// The digest of the manifest, as the log tells it.
     pub fn machine(&self) -> Digest {
         self.machine
     }

@@ -21,7 +21,7 @@ pub(crate) struct SegmentHeader {
     pub(crate) number: u64,
     /// The sequence number of its first frame.
     pub(crate) first_frame: u64,
-    /// The digest of the machine configuration.
+    /// The digest of the manifest, which tells the machine configuration.
     pub(crate) machine: Digest,
     /// The chain value before its first frame.
     pub(crate) chain: Digest,
