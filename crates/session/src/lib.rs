@@ -1,1 +1,77 @@
 //! Record, replay, and divergence.
+//!
+//! A session brings a machine and a log together: [`run`] and [`record`] let a
+//! guest run live, in one and the same loop, and [`replay`] runs a recorded
+//! one again and checks it all the way. The machine knows of none of this, and
+//! this crate knows the world only as a [`World`] that it is given.
+
+mod checks;
+mod describe;
+mod divergence;
+mod error;
+mod flip;
+mod live;
+mod manifest;
+mod pace;
+mod recording;
+mod registers;
+mod replay;
+mod tape;
+mod when;
+mod world;
+
+use std::path::Path;
+
+use log::Writer;
+use machine::{EngineKind, Images, Machine, MachineConfig};
+
+pub use checks::Checks;
+pub use describe::{Line, Seconds};
+pub use divergence::{Difference, Divergence, Instead};
+pub use error::Error;
+pub use flip::Flip;
+pub use live::Ended;
+pub use manifest::{Host, Image, MachineSummary, Manifest};
+pub use recording::{About, Recording};
+pub use registers::RegisterDifference;
+pub use replay::{Options, Outcome, Replayed, replay};
+pub use when::{NoSuchPlace, When};
+pub use world::{Arrival, OutputPort, Screen, Watcher, World};
+
+use live::Live;
+use tape::Tape;
+
+/// Runs a machine without recording it.
+///
+/// `begin` makes the world, once the machine is ready to run: its clock starts
+/// there.
+pub fn run<W: World>(
+    config: &MachineConfig,
+    images: &Images,
+    engine: EngineKind,
+    begin: impl FnOnce() -> W,
+) -> Result<Ended, Error> {
+    let mut machine = Machine::new(config, images, engine)?;
+    Live::new(&mut machine, &mut begin(), None).run()
+}
+
+/// Runs a machine and records it in the new directory `dir`.
+///
+/// `begin` makes the world, once the machine is ready to run: its clock starts
+/// there.
+pub fn record<W: World>(
+    dir: &Path,
+    config: &MachineConfig,
+    images: &Images,
+    engine: EngineKind,
+    about: About,
+    begin: impl FnOnce() -> W,
+) -> Result<Ended, Error> {
+    let mut machine = Machine::new(config, images, engine)?;
+    let layout = registers::Layout::of(&machine.registers());
+    let checks = about.checks;
+    let recording = Recording::create(dir, config, images, &layout, about)?;
+    let writer = Writer::create(dir, recording.digest())?;
+    let tape = Tape::new(writer, layout, checks);
+    Live::new(&mut machine, &mut begin(), Some(tape)).run()
+}

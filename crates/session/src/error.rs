@@ -1,0 +1,118 @@
+//! What the world can do to a session.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a session could not begin, or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The directory for a new recording is there already.
+    #[error("{path} exists already, and a recording is never overwritten: name a new directory", path = .0.display())]
+    Exists(PathBuf),
+    /// Something could not be written.
+    #[error("{path} can't be written ({source}): check that there is room and that you may write there", path = path.display())]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the host says.
+        source: io::Error,
+    },
+    /// Something could not be read.
+    #[error("{path} can't be read ({source}): check that it exists and that you may read it", path = path.display())]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the host says.
+        source: io::Error,
+    },
+    /// There is no recording.
+    #[error("{path} holds no recording (there is no recording.json in it): name the directory that `revirt record -o` made", path = .0.display())]
+    NoRecording(PathBuf),
+    /// The recording is of a later format.
+    #[error(
+        "{path} is of format {found}, and this program knows formats up to {known}: use the program that made it \
+         ({program}), or a newer one", path = path.display()
+    )]
+    Future {
+        /// The manifest.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+        /// The newest that we know.
+        known: u64,
+        /// Who made it.
+        program: String,
+    },
+    /// The manifest is not as it was written.
+    #[error("{path} is damaged ({reason}): restore it from a copy", path = path.display())]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An image is not the one that the machine was started with.
+    #[error("{path} is altered: its digest is {found}, and the recording was made with {expected}; restore it from a copy", path = path.display())]
+    Image {
+        /// The image.
+        path: PathBuf,
+        /// As recorded.
+        expected: seal::Digest,
+        /// As it is.
+        found: seal::Digest,
+    },
+    /// The manifest is not the one that the log was made with.
+    #[error("{path} is altered: its digest is {found}, and the log was made with {expected}; restore it from a copy", path = path.display())]
+    OtherManifest {
+        /// The manifest.
+        path: PathBuf,
+        /// As the log's first header says.
+        expected: seal::Digest,
+        /// As the manifest says.
+        found: seal::Digest,
+    },
+    /// The recording has a register that this version's machine hasn't.
+    #[error(
+        "the recording checks register {0}, which this program doesn't know: use the program that made it, or a newer one"
+    )]
+    UnknownRegister(String),
+    /// The machine can't be made.
+    #[error(transparent)]
+    Machine(#[from] machine::Error),
+    /// The log can't be read.
+    #[error(transparent)]
+    Log(#[from] log::Error),
+    /// The log can't be written.
+    #[error("the recording stops here: {0}")]
+    Tape(#[from] log::WriteError),
+    /// The guest's console can't be shown.
+    #[error("the guest's console can't be shown ({0}): check where standard output goes")]
+    Print(#[source] io::Error),
+    /// There is no such place in the recording.
+    #[error("the recording has no place {place}: it ends at {end}")]
+    NoSuchPlace {
+        /// What was asked for.
+        place: crate::When,
+        /// The last place there is.
+        end: String,
+    },
+    /// A bit to be flipped is not in memory.
+    #[error(
+        "there is no byte of guest memory at {0:#x}: give a guest-physical address below the memory's size"
+    )]
+    NoSuchByte(u64),
+}
+
+impl Error {
+    /// Whether this says that a recording was altered, not that it can't be
+    /// judged.
+    pub fn is_alteration(&self) -> bool {
+        matches!(
+            self,
+            Error::Image { .. }
+                | Error::Manifest { .. }
+                | Error::OtherManifest { .. }
+                | Error::Log(log::Error::Damage(_))
+        )
+    }
+}

@@ -1,0 +1,281 @@
+//! A guest that runs live: the same loop with a log and without one.
+//!
+//! What the host does (how long a slice takes, when a key is pressed) reaches
+//! the machine only as an input, written down before the machine has it. Time
+//! that an idle guest skips up to its next timer is no input: where it ends
+//! follows from the machine alone.
+
+use std::collections::VecDeque;
+
+use log::EndReason;
+use machine::{Input, Machine, Stop, Until};
+use moment::Moment;
+
+use crate::pace::Pace;
+use crate::tape::Tape;
+use crate::{Arrival, Error, World};
+
+/// A busy guest's clock is sampled this often, in host time spent running it.
+const SAMPLE_NS: u64 = 300_000_000;
+/// All of the machine is checked this often, in host time spent running it.
+const EPOCH_NS: u64 = 1_500_000_000;
+/// A guest that wakes with its clock so far behind gets a sample.
+const DRIFT_NS: u64 = 5_000_000;
+/// So many typed bytes wait here at most; the others wait in the world.
+const TYPED_MAX: usize = 4096;
+
+/// How a live run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Why.
+    pub reason: EndReason,
+    /// What the guest wrote to the debug exit port, if that was why.
+    pub debug_exit: Option<u32>,
+    /// Where.
+    pub moment: Moment,
+    /// Guest time since the start.
+    pub guest_ns: u64,
+    /// Host time since the start.
+    pub host_ns: u64,
+    /// Host time spent running the guest.
+    pub busy_ns: u64,
+    /// Bytes that went out.
+    pub output_bytes: u64,
+    /// Events in the log; 0 without one.
+    pub events: u64,
+}
+
+pub(crate) struct Live<'a> {
+    machine: &'a mut Machine,
+    world: &'a mut dyn World,
+    tape: Option<Tape>,
+    pace: Pace,
+    /// Typed, and no room for it in the machine yet.
+    typed: VecDeque<u8>,
+    busy_ns: u64,
+    /// `busy_ns` at the last sample, and at the last epoch.
+    sampled_ns: u64,
+    checked_ns: u64,
+}
+
+/// Why the loop ended.
+struct End {
+    reason: EndReason,
+    debug_exit: Option<u32>,
+}
+
+impl<'a> Live<'a> {
+    pub(crate) fn new(
+        machine: &'a mut Machine,
+        world: &'a mut dyn World,
+        tape: Option<Tape>,
+    ) -> Live<'a> {
+        Live {
+            machine,
+            world,
+            tape,
+            pace: Pace::new(),
+            typed: VecDeque::new(),
+            busy_ns: 0,
+            sampled_ns: 0,
+            checked_ns: 0,
+        }
+    }
+
+    /// Runs the guest to its end.
+    pub(crate) fn run(mut self) -> Result<Ended, Error> {
+        let outcome = self.until_the_end();
+        // Whatever went wrong in the world, the recording is closed where the
+        // guest stands; what went wrong comes first in the report.
+        let end = match &outcome {
+            Ok(end) => End {
+                reason: end.reason,
+                debug_exit: end.debug_exit,
+            },
+            Err(_) => End {
+                reason: EndReason::Stopped,
+                debug_exit: None,
+            },
+        };
+        let closed = self
+            .tape
+            .take()
+            .map_or(Ok(0), |tape| tape.end(self.machine, end.reason));
+        outcome?;
+        Ok(Ended {
+            reason: end.reason,
+            debug_exit: end.debug_exit,
+            moment: self.machine.moment(),
+            guest_ns: self.machine.now_ns(),
+            host_ns: self.world.now_ns(),
+            busy_ns: self.busy_ns,
+            output_bytes: self.machine.output_bytes(),
+            events: closed?,
+        })
+    }
+
+    fn until_the_end(&mut self) -> Result<End, Error> {
+        loop {
+            self.give_typed(false)?;
+            while let Some(arrival) = self.arrival() {
+                self.arrive(arrival, false)?;
+            }
+            if self.world.is_over() {
+                return Ok(End {
+                    reason: EndReason::Stopped,
+                    debug_exit: None,
+                });
+            }
+            if self.busy_ns - self.sampled_ns >= SAMPLE_NS {
+                self.sample()?;
+            }
+            if self.busy_ns - self.checked_ns >= EPOCH_NS {
+                self.checked_ns = self.busy_ns;
+                self.tape
+                    .as_mut()
+                    .map_or(Ok(()), |tape| tape.epoch(self.machine))?;
+            }
+            let stop = self.slice()?;
+            if let Some(end) = self.follow(stop)? {
+                return Ok(end);
+            }
+        }
+    }
+
+    /// Runs the guest for a slice, and shows what it printed.
+    fn slice(&mut self) -> Result<Stop, Error> {
+        let from = self.machine.moment().branches;
+        let began_ns = self.world.now_ns();
+        let stop = self
+            .machine
+            .run(Until::Branches(from + self.pace.slice_branches()));
+        let took_ns = self.world.now_ns() - began_ns;
+        self.busy_ns += took_ns;
+        self.pace
+            .learn(self.machine.moment().branches - from, took_ns);
+        show(self.machine, self.world)?;
+        Ok(stop)
+    }
+
+    fn follow(&mut self, stop: Stop) -> Result<Option<End>, Error> {
+        match stop {
+            Stop::Reached => Ok(None),
+            Stop::Idle {
+                deadline_ns,
+                is_dead: false,
+            } => self.idle(deadline_ns).map(|()| None),
+            stop => {
+                let end = end_reason(stop).map(|(reason, debug_exit)| End { reason, debug_exit });
+                // Only a moment can be missed, and this loop asks for counts.
+                Ok(Some(end.expect("a branch count ahead is never missed")))
+            }
+        }
+    }
+
+    /// Waits with an idle guest for its next timer or an arrival.
+    fn idle(&mut self, deadline_ns: Option<u64>) -> Result<(), Error> {
+        if !self.typed.is_empty() && self.machine.console_room() > 0 {
+            return self.give_typed(true);
+        }
+        if self.typed.len() >= TYPED_MAX {
+            self.world.sleep(deadline_ns);
+        } else if let Some(arrival) = self.world.wait(deadline_ns) {
+            return self.arrive(arrival, true);
+        }
+        let Some(deadline_ns) = deadline_ns else {
+            return Ok(());
+        };
+        let now_ns = self.world.now_ns();
+        if now_ns >= deadline_ns {
+            self.machine.idle_to(deadline_ns);
+            if now_ns - deadline_ns > DRIFT_NS {
+                self.sample()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What has arrived, while there is room to keep it.
+    fn arrival(&mut self) -> Option<Arrival> {
+        if self.typed.len() < TYPED_MAX {
+            self.world.take()
+        } else {
+            None
+        }
+    }
+
+    fn arrive(&mut self, arrival: Arrival, is_idle: bool) -> Result<(), Error> {
+        match arrival {
+            Arrival::Typed(bytes) => {
+                self.typed.extend(bytes);
+                self.give_typed(is_idle)?;
+            }
+            Arrival::PowerButton => {
+                if is_idle {
+                    self.sample()?;
+                }
+                self.input(&Input::PowerButton)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the machine what was typed, as far as it has room. `is_idle`: it
+    /// has slept until now, and first learns what time it is.
+    fn give_typed(&mut self, is_idle: bool) -> Result<(), Error> {
+        let count = self
+            .machine
+            .console_room()
+            .min(self.typed.len())
+            .min(log::INPUT_BYTES_MAX);
+        if count == 0 {
+            return Ok(());
+        }
+        if is_idle {
+            self.sample()?;
+        }
+        let bytes = self.typed.drain(..count).collect();
+        self.input(&Input::Console(bytes))
+    }
+
+    fn sample(&mut self) -> Result<(), Error> {
+        self.sampled_ns = self.busy_ns;
+        let host_ns = self.world.now_ns();
+        self.input(&Input::ClockSample { host_ns })
+    }
+
+    /// Writes `input` down, then gives it to the machine.
+    fn input(&mut self, input: &Input) -> Result<(), Error> {
+        self.tape
+            .as_mut()
+            .map_or(Ok(()), |tape| tape.input(self.machine, input))?;
+        // What the machine refuses now it refuses at replay, too.
+        self.machine.input(input);
+        Ok(())
+    }
+}
+
+/// Why a machine that stopped like this runs no further, and what it wrote to
+/// the debug exit port; `None` if it does run on.
+pub(crate) fn end_reason(stop: Stop) -> Option<(EndReason, Option<u32>)> {
+    match stop {
+        Stop::Reached | Stop::Missed | Stop::Idle { is_dead: false, .. } => None,
+        Stop::Idle { is_dead: true, .. } => Some((EndReason::Halted, None)),
+        Stop::PoweredOff => Some((EndReason::PoweredOff, None)),
+        Stop::Reset => Some((EndReason::Reset, None)),
+        Stop::Shutdown => Some((EndReason::Crashed, None)),
+        Stop::DebugExit(value) => Some((EndReason::PoweredOff, Some(value))),
+    }
+}
+
+/// Shows what the machine has printed.
+pub(crate) fn show<S: crate::Screen + ?Sized>(
+    machine: &mut Machine,
+    screen: &mut S,
+) -> Result<(), Error> {
+    machine
+        .take_output()
+        .into_iter()
+        .try_for_each(|output| screen.print(output.port, &output.bytes))
+        .map_err(Error::Print)
+}

@@ -1,0 +1,189 @@
+//! `recording.json`: what a recording is of.
+//!
+//! Written once, before the guest runs, for people to read and for the
+//! program to check. The machine's configuration stands in it as the program
+//! keeps it; what is written out beside it is for people, and checked to say
+//! the same. The digest of the whole file begins the log's hash chain: so a
+//! manifest that was altered is told apart, too.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use machine::{BootKind, MachineConfig};
+use seal::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// The newest format of a recording that we know, and the one we write.
+pub(crate) const FORMAT: u64 = 1;
+
+/// What must be readable in a manifest of any format.
+#[derive(Deserialize)]
+struct Header {
+    format: u64,
+    #[serde(default)]
+    program: String,
+}
+
+/// The manifest, format 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The format of the recording: 1.
+    pub format: u64,
+    /// The program that made it, with its version.
+    pub program: String,
+    /// The machine, for people.
+    pub machine: MachineSummary,
+    /// The machine's configuration, as the program keeps it: hexadecimal.
+    pub config: String,
+    /// What the machine was given.
+    pub images: Vec<Image>,
+    /// The engine that ran the guest. Any engine replays it.
+    pub engine: String,
+    /// How much is checked at each event: `normal` or `full`.
+    pub checks: String,
+    /// The registers whose values stand in the log, in order.
+    pub registers: Vec<String>,
+    /// The host that recorded it, for information.
+    pub host: Host,
+}
+
+/// One of the files in `images/`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// Its name there.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its BLAKE3 digest.
+    pub digest: String,
+}
+
+/// The machine in plain words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineSummary {
+    /// Guest memory in bytes.
+    pub memory_bytes: u64,
+    /// How the kernel is entered: `linux`, `linux-entry` or `multiboot`.
+    pub boot: String,
+    /// The kernel's command line.
+    pub append: String,
+    /// How many processors.
+    pub vcpus: u32,
+    /// The guest's date at its start, in seconds since 1970 (UTC).
+    pub start_unix_s: u64,
+}
+
+/// The host that made a recording. Nothing depends on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// The release of its kernel.
+    pub kernel: String,
+    /// The name of its processor.
+    pub cpu: String,
+}
+
+impl MachineSummary {
+    pub(crate) fn of(config: &MachineConfig) -> MachineSummary {
+        MachineSummary {
+            memory_bytes: config.memory_bytes,
+            boot: boot_name(config.boot).to_owned(),
+            append: config.append.clone(),
+            vcpus: config.vcpus,
+            start_unix_s: config.start_unix_s,
+        }
+    }
+}
+
+fn boot_name(boot: BootKind) -> &'static str {
+    match boot {
+        BootKind::Linux => "linux",
+        BootKind::LinuxEntry => "linux-entry",
+        BootKind::Multiboot => "multiboot",
+    }
+}
+
+impl Manifest {
+    /// Reads the manifest at `path`, the configuration in it, and the digest of
+    /// the file.
+    pub(crate) fn read(path: &Path) -> Result<(Manifest, MachineConfig, Digest), Error> {
+        let text = std::fs::read(path).map_err(|source| Error::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let damaged = |reason: String| Error::Manifest {
+            path: path.to_owned(),
+            reason,
+        };
+        let json = |error: serde_json::Error| damaged(error.to_string());
+        let header: Header = serde_json::from_slice(&text).map_err(json)?;
+        if header.format > FORMAT {
+            return Err(Error::Future {
+                path: path.to_owned(),
+                found: header.format,
+                known: FORMAT,
+                program: header.program,
+            });
+        }
+        let manifest: Manifest = serde_json::from_slice(&text).map_err(json)?;
+        let bytes = from_hex(&manifest.config)
+            .ok_or_else(|| damaged("its `config` is not hexadecimal".to_owned()))?;
+        let config =
+            MachineConfig::from_bytes(&bytes).map_err(|error| damaged(error.to_string()))?;
+        if manifest.machine != MachineSummary::of(&config) {
+            return Err(damaged(
+                "its `machine` and its `config` say different things".to_owned(),
+            ));
+        }
+        Ok((manifest, config, Digest::of(&text)))
+    }
+
+    /// The text of the file.
+    pub(crate) fn text(&self) -> Vec<u8> {
+        let mut text = serde_json::to_vec_pretty(self).expect("a manifest has only string keys");
+        text.push(b'\n');
+        text
+    }
+}
+
+/// `bytes` in hexadecimal.
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("a string takes everything");
+            text
+        })
+}
+
+/// The inverse of [`to_hex`].
+pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text
+        .chars()
+        .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+        .collect();
+    let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
+    Some(
+        digits
+            .chunks_exact(2)
+            .map(|pair| pair[0] << 4 | pair[1])
+            .collect(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hexadecimal_is_read_back() {
+        assert_eq!(
+            from_hex(&to_hex(&[0, 0x1f, 0xff])),
+            Some(vec![0, 0x1f, 0xff])
+        );
+        assert_eq!(from_hex("0"), None);
+        assert_eq!(from_hex("0g"), None);
+        assert_eq!(from_hex("é0"), None);
+    }
+}

@@ -1,0 +1,89 @@
+//! A log in the making: writes down what happens to a machine.
+
+use log::{Body, Door, EndReason, Event, Writer};
+use machine::{Input, Machine};
+
+use crate::registers::{self, Layout};
+use crate::{Checks, Error};
+
+/// The log of a machine that runs live.
+#[derive(Debug)]
+pub(crate) struct Tape {
+    writer: Writer,
+    layout: Layout,
+    checks: Checks,
+    events: u64,
+}
+
+impl Tape {
+    pub(crate) fn new(writer: Writer, layout: Layout, checks: Checks) -> Tape {
+        Tape {
+            writer,
+            layout,
+            checks,
+            events: 0,
+        }
+    }
+
+    /// Writes that `input` arrives now, before the machine has it.
+    pub(crate) fn input(&mut self, machine: &Machine, input: &Input) -> Result<(), Error> {
+        let body = match input {
+            Input::ClockSample { host_ns } => Body::Clock { ns: *host_ns },
+            Input::Console(bytes) => Body::Input {
+                door: Door::Console,
+                bytes: bytes.clone(),
+            },
+            Input::PowerButton => Body::Input {
+                door: Door::PowerButton,
+                bytes: Vec::new(),
+            },
+        };
+        let registers = self.layout.bytes(&machine.registers());
+        self.push(machine, &registers, body)?;
+        if self.checks == Checks::Full {
+            self.push(
+                machine,
+                &registers,
+                Body::Registers {
+                    bytes: registers.clone(),
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Writes a check of the whole machine.
+    pub(crate) fn epoch(&mut self, machine: &mut Machine) -> Result<(), Error> {
+        let registers = self.layout.bytes(&machine.registers());
+        let body = Body::Epoch {
+            registers: registers.clone(),
+            memory: machine.digest_memory(),
+            devices: machine.digest_devices(),
+            output: machine.digest_output(),
+            output_bytes: machine.output_bytes(),
+        };
+        self.push(machine, &registers, body)
+    }
+
+    /// Writes a last check and why the recording ends; returns when all is on
+    /// disk.
+    pub(crate) fn end(mut self, machine: &mut Machine, reason: EndReason) -> Result<u64, Error> {
+        self.epoch(machine)?;
+        let registers = self.layout.bytes(&machine.registers());
+        self.push(machine, &registers, Body::End { reason })?;
+        self.writer.close()?;
+        Ok(self.events)
+    }
+
+    fn push(&mut self, machine: &Machine, registers: &[u8], body: Body) -> Result<(), Error> {
+        let moment = machine.moment();
+        self.events += 1;
+        self.writer.push(Event {
+            moment,
+            vcpu: 0,
+            check: registers::check(registers),
+            body,
+        })?;
+        Ok(())
+    }
+}
