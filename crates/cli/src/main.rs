@@ -1,2 +1,37 @@
-//! The revirt command.
-fn main() {}
+//! The `revirt` command: wires the crates to the command line.
+//!
+//! The guest's console is standard input and output, and nothing else is ever
+//! printed there while a guest runs; all that we say goes to standard error.
+
+mod args;
+mod exit;
+mod inspect;
+mod kernel;
+mod live;
+mod outside;
+mod replay;
+mod report;
+mod size;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Arguments, Command};
+use report::Report;
+
+fn main() -> ExitCode {
+    let Arguments { command, json } = Arguments::parse();
+    let report = Report::new(command.name(), command.owns_stdout(), json);
+    let outcome = match &command {
+        Command::Run(arguments) => live::run(arguments, &report),
+        Command::Record(arguments) => live::record(arguments, &report),
+        Command::Replay(arguments) => replay::replay(arguments, &report),
+        Command::Verify(arguments) => inspect::verify(arguments, &report),
+        Command::Info(arguments) => inspect::info(arguments, &report),
+        Command::Log(arguments) => inspect::log(arguments, &report),
+    };
+    outcome
+        .unwrap_or_else(|error| report.failure(&error))
+        .into()
+}

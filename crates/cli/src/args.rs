@@ -1,0 +1,202 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use session::{Checks, Flip, When};
+
+use crate::size;
+
+/// A virtual machine that is its own flight recorder: it boots an unmodified
+/// Linux, records it, and replays any recording exactly.
+#[derive(Debug, Parser)]
+#[command(
+    name = "revirt",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 yes, done; 1 no (diverged, altered, crashed); 2 could not tell (usage, files, host)."
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Report as one JSON object: on standard output, or on standard error
+    /// where standard output is the guest's console
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a virtual machine without recording it
+    Run(Run),
+    /// Run a virtual machine and record it
+    Record(Record),
+    /// Replay a recording and check it all the way
+    Replay(Replay),
+    /// Is a recording whole and unaltered? Runs no machine
+    Verify(Dir),
+    /// What is in a recording?
+    Info(Dir),
+    /// The events of a recording
+    Log(Log),
+}
+
+impl Command {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Command::Run(_) => "run",
+            Command::Record(_) => "record",
+            Command::Replay(_) => "replay",
+            Command::Verify(_) => "verify",
+            Command::Info(_) => "info",
+            Command::Log(_) => "log",
+        }
+    }
+
+    /// Whether standard output is ours, and not the guest's console.
+    pub(crate) fn owns_stdout(&self) -> bool {
+        matches!(
+            self,
+            Command::Verify(_) | Command::Info(_) | Command::Log(_)
+        )
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) machine: Machine,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Record {
+    /// The directory of the new recording; it must not exist
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) machine: Machine,
+    /// What to log at each event: a digest of all registers, or the registers
+    /// themselves (full)
+    #[arg(long, value_name = "normal|full", default_value_t)]
+    pub(crate) checks: Checks,
+}
+
+/// The machine. Without --kernel it is the default guest: Debian's kernel with
+/// a small root file system, fetched and built on first use.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Machine")]
+pub(crate) struct Machine {
+    /// The kernel: a bzImage as distributions ship it, or a Multiboot 1 ELF
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kernel: Option<PathBuf>,
+    /// The initial RAM disk
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    pub(crate) initrd: Option<PathBuf>,
+    /// The kernel's command line; `console=ttyS0` if not given
+    #[arg(long, value_name = "STRING")]
+    pub(crate) append: Option<String>,
+    /// Guest memory, as in 512M or 4G
+    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = size::parse)]
+    pub(crate) memory: u64,
+    /// How the kernel is entered
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) boot: Boot,
+    /// Let a write to port 0xf4 end the machine, as test kernels do
+    #[arg(long)]
+    pub(crate) debug_exit: bool,
+    /// What runs the guest
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) engine: Engine,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Boot {
+    /// As the file says: Multiboot or Linux
+    #[default]
+    Auto,
+    /// Linux, decompressed by us: quick, no KASLR
+    Linux,
+    /// Linux, which decompresses and places itself (KASLR)
+    LinuxEntry,
+    /// Multiboot 1
+    Multiboot,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Engine {
+    /// The interpreter
+    #[default]
+    Interp,
+    /// The translator
+    Jit,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// The recording
+    pub(crate) dir: PathBuf,
+    /// Where to stop: a branch count (1000000), a moment
+    /// (1000000@0xffffffff81000000), a time (12.5s), `event 12`, or `end`
+    #[arg(long, value_name = "WHEN", default_value_t)]
+    pub(crate) until: When,
+    /// What runs the guest; any engine replays any recording
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) engine: Engine,
+    /// What to check at each epoch besides registers, devices and output:
+    /// memory written since the last, or all of memory (full)
+    #[arg(long, value_name = "normal|full", default_value_t)]
+    pub(crate) checks: Checks,
+    /// Test the checks: flip a bit of guest memory after so many branches
+    #[arg(long, value_name = "ADDRESS:BIT@BRANCHES")]
+    pub(crate) inject_flip: Option<Flip>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dir {
+    /// The recording
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Log {
+    /// The recording
+    pub(crate) dir: PathBuf,
+    /// Only events of this kind: clock, input, epoch, registers or end; may be
+    /// given more than once
+    #[arg(long, value_name = "KIND", value_parser = kind)]
+    pub(crate) kind: Vec<log::Kind>,
+    /// Only events from this branch count on
+    #[arg(long, value_name = "BRANCHES", default_value_t = 0)]
+    pub(crate) from: u64,
+    /// Only events before this branch count
+    #[arg(long, value_name = "BRANCHES", default_value_t = u64::MAX, hide_default_value = true)]
+    pub(crate) to: u64,
+}
+
+fn kind(text: &str) -> Result<log::Kind, String> {
+    let named = log::Kind::ALL
+        .iter()
+        .copied()
+        .find(|kind| kind.name() == text);
+    named.ok_or_else(|| {
+        let names: Vec<&str> = log::Kind::ALL.iter().map(|kind| kind.name()).collect();
+        format!("there are events of these kinds: {}", names.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn an_initrd_without_a_kernel_is_refused() {
+        assert!(Arguments::try_parse_from(["revirt", "run", "--initrd", "x"]).is_err());
+    }
+}

@@ -1,0 +1,41 @@
+//! What the command's exit code says.
+
+use std::process::ExitCode;
+
+/// The answer of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// 0: yes, done.
+    Yes,
+    /// 1: no. The replay diverged, the recording is altered or not whole, the
+    /// guest crashed.
+    No,
+    /// 2: could not tell. Bad usage, an unreadable file, a failure of the
+    /// host.
+    Unknown,
+}
+
+impl Exit {
+    /// The code.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Exit::Yes => 0,
+            Exit::No => 1,
+            Exit::Unknown => 2,
+        }
+    }
+
+    /// The code that `error` deserves.
+    pub(crate) fn of(error: &anyhow::Error) -> Exit {
+        match error.downcast_ref::<session::Error>() {
+            Some(error) if error.is_alteration() => Exit::No,
+            _ => Exit::Unknown,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        exit.code().into()
+    }
+}

@@ -1,0 +1,157 @@
+//! The images a machine starts from, as the user names them.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use machine::{BootKind, Images, MachineConfig};
+use seal::Digest;
+
+use crate::args::{Boot, Machine};
+use crate::report::Report;
+
+/// More than any kernel or initial RAM disk.
+const IMAGE_BYTES_MAX: u64 = 2 << 30;
+/// Where a Multiboot 1 header may stand: in the first 8 KiB.
+const MULTIBOOT_SEARCH_BYTES: usize = 8192;
+const MULTIBOOT_MAGIC: u32 = 0x1bad_b002;
+const GZIP_MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
+
+/// The machine that `arguments` describe, to be started now.
+pub(crate) fn machine(arguments: &Machine, report: &Report) -> Result<(MachineConfig, Images)> {
+    let (kernel, initrd, append) = paths(arguments, report)?;
+    let images = Images {
+        kernel: read(&kernel, "--kernel")?,
+        initrd: initrd
+            .as_deref()
+            .map(|path| read(path, "--initrd"))
+            .transpose()?,
+    };
+    ensure!(
+        !images.kernel.is_empty(),
+        "{} is empty: name a kernel with --kernel",
+        kernel.display()
+    );
+    if let (Some(path), Some(bytes)) = (&initrd, &images.initrd) {
+        check_initrd(path, bytes)?;
+    }
+    let mut config = MachineConfig::new(
+        arguments.memory,
+        Digest::of(&images.kernel),
+        host::wall_clock_ns() / 1_000_000_000,
+    );
+    config.boot = boot(arguments.boot, &images.kernel);
+    config.initrd = images.initrd.as_deref().map(Digest::of);
+    config.append = append;
+    config.rng_seed = host::entropy()?;
+    config.debug_exit = arguments.debug_exit;
+    Ok((config, images))
+}
+
+/// Kernel, initial RAM disk and command line.
+fn paths(arguments: &Machine, report: &Report) -> Result<(PathBuf, Option<PathBuf>, String)> {
+    let append = arguments.append.clone();
+    if let Some(kernel) = &arguments.kernel {
+        let append = append.unwrap_or_else(|| guests::DEFAULT_APPEND.to_owned());
+        return Ok((kernel.clone(), arguments.initrd.clone(), append));
+    }
+    let say: fn(&str) = if report.is_json() {
+        |_| ()
+    } else {
+        host::notice
+    };
+    let guest = guests::Guests::of_the_user(say)?.default_guest()?;
+    let append = append.unwrap_or_else(|| guest.append.to_owned());
+    Ok((guest.kernel, Some(guest.initrd), append))
+}
+
+fn read(path: &Path, option: &str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let count = File::open(path)
+        .and_then(|file| file.take(IMAGE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .with_context(|| {
+            format!(
+                "{} can't be read: check the path that {option} gives",
+                path.display()
+            )
+        });
+    // The reason belongs into the same line.
+    let count = count.map_err(|error| anyhow::anyhow!("{error} ({})", error.root_cause()))?;
+    if count as u64 > IMAGE_BYTES_MAX {
+        bail!(
+            "{} is longer than 2 GiB and can't be what {option} needs: check the path",
+            path.display()
+        );
+    }
+    Ok(bytes)
+}
+
+fn boot(wanted: Boot, kernel: &[u8]) -> BootKind {
+    match wanted {
+        Boot::Auto if is_multiboot(kernel) => BootKind::Multiboot,
+        Boot::Auto | Boot::Linux => BootKind::Linux,
+        Boot::LinuxEntry => BootKind::LinuxEntry,
+        Boot::Multiboot => BootKind::Multiboot,
+    }
+}
+
+/// Whether there is a Multiboot 1 header: magic, flags and a checksum that
+/// add up to 0, on a multiple of 4 (Multiboot 0.6.96, 3.1.1).
+fn is_multiboot(kernel: &[u8]) -> bool {
+    let searched = &kernel[..kernel.len().min(MULTIBOOT_SEARCH_BYTES)];
+    let words: Vec<u32> = searched
+        .chunks_exact(4)
+        .map(|chunk| u32::from_le_bytes(chunk.try_into().expect("chunks are of 4 bytes")))
+        .collect();
+    words.windows(3).any(|header| {
+        header[0] == MULTIBOOT_MAGIC
+            && header[0].wrapping_add(header[1]).wrapping_add(header[2]) == 0
+    })
+}
+
+/// Refuses an initial RAM disk that is cut off: the guest would say so late
+/// and in other words.
+fn check_initrd(path: &Path, bytes: &[u8]) -> Result<()> {
+    let is_cut = bytes.is_empty() || (bytes.starts_with(&GZIP_MAGIC) && is_cut_gzip(bytes));
+    ensure!(
+        !is_cut,
+        "{} is cut off: fetch or build the initial RAM disk again",
+        path.display()
+    );
+    Ok(())
+}
+
+fn is_cut_gzip(bytes: &[u8]) -> bool {
+    let mut plain = flate2::bufread::GzDecoder::new(bytes);
+    let copied = std::io::copy(&mut plain, &mut std::io::sink());
+    copied.is_err_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_multiboot_header_is_found_by_its_sum() {
+        let mut kernel = vec![0; 64];
+        kernel[12..16].copy_from_slice(&MULTIBOOT_MAGIC.to_le_bytes());
+        assert!(!is_multiboot(&kernel));
+        kernel[20..24].copy_from_slice(&MULTIBOOT_MAGIC.wrapping_neg().to_le_bytes());
+        assert!(is_multiboot(&kernel));
+        assert!(!is_multiboot(&kernel[..20]));
+    }
+
+    #[test]
+    fn a_gzip_stream_that_is_cut_is_found() {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder
+            .write_all(&[7; 10_000])
+            .expect("a vector takes everything");
+        let whole = encoder.finish().expect("a vector takes everything");
+        assert!(!is_cut_gzip(&whole));
+        (1..whole.len()).for_each(|len| assert!(is_cut_gzip(&whole[..len]), "{len}"));
+    }
+}

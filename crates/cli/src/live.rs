@@ -1,0 +1,118 @@
+//! `revirt run` and `revirt record`.
+
+use anyhow::{Result, bail};
+use host::Console;
+use log::EndReason;
+use machine::EngineKind;
+use serde_json::{Value, json};
+use session::{About, Ended, Seconds};
+
+use crate::args::{Engine, Record, Run};
+use crate::exit::Exit;
+use crate::kernel;
+use crate::outside::Outside;
+use crate::report::Report;
+
+/// The engine that was asked for.
+pub(crate) fn engine(wanted: Engine) -> Result<EngineKind> {
+    match wanted {
+        Engine::Interp => Ok(EngineKind::Interpreter),
+        Engine::Jit => bail!("this build has no JIT: leave --engine out, or write --engine interp"),
+    }
+}
+
+/// The name of `engine` in a manifest: that of the command line.
+fn engine_name(engine: EngineKind) -> &'static str {
+    match engine {
+        EngineKind::Interpreter => "interp",
+    }
+}
+
+pub(crate) fn run(arguments: &Run, report: &Report) -> Result<Exit> {
+    let engine = engine(arguments.machine.engine)?;
+    let (config, images) = kernel::machine(&arguments.machine, report)?;
+    let console = open(report)?;
+    let ended = session::run(&config, &images, engine, || Outside::begin(console))?;
+    let text = format!("{}.", what_happened(&ended));
+    Ok(report.finish(exit(&ended), &text, fields(&ended)))
+}
+
+pub(crate) fn record(arguments: &Record, report: &Report) -> Result<Exit> {
+    let engine = engine(arguments.machine.engine)?;
+    let dir = &arguments.output;
+    if dir.symlink_metadata().is_ok() {
+        return Err(session::Error::Exists(dir.clone()).into());
+    }
+    let (config, images) = kernel::machine(&arguments.machine, report)?;
+    let host::Description { kernel, cpu } = host::Description::read();
+    let about = About {
+        program: concat!("revirt ", env!("CARGO_PKG_VERSION")).to_owned(),
+        engine: engine_name(engine).to_owned(),
+        checks: arguments.checks,
+        host: session::Host { kernel, cpu },
+    };
+    let console = open(report)?;
+    let ended = session::record(dir, &config, &images, engine, about, || {
+        Outside::begin(console)
+    })?;
+    let text = format!(
+        "{}.\nRecorded in {dir} ({events} events). Replay it with: revirt replay {dir}",
+        what_happened(&ended),
+        dir = dir.display(),
+        events = ended.events,
+    );
+    Ok(report.finish(exit(&ended), &text, fields(&ended)))
+}
+
+fn open(report: &Report) -> Result<Console> {
+    let console = Console::open()?;
+    if console.is_terminal() {
+        report.note(&format!(
+            "press {} then h for help, {} then q to quit",
+            host::ESCAPE_NAME,
+            host::ESCAPE_NAME
+        ));
+    }
+    Ok(console)
+}
+
+fn exit(ended: &Ended) -> Exit {
+    match ended.reason {
+        EndReason::PoweredOff | EndReason::Reset | EndReason::Stopped => Exit::Yes,
+        EndReason::Crashed | EndReason::Halted => Exit::No,
+        EndReason::LogFailed => Exit::Unknown,
+    }
+}
+
+fn what_happened(ended: &Ended) -> String {
+    let Ended {
+        moment,
+        guest_ns,
+        reason,
+        ..
+    } = ended;
+    let time = Seconds(*guest_ns);
+    match (reason, ended.debug_exit) {
+        (_, Some(value)) => {
+            format!(
+                "the guest wrote {value:#x} to the debug exit port after {time} of guest time, at {moment}"
+            )
+        }
+        (EndReason::Stopped, _) => format!("stopped after {time} of guest time, at {moment}"),
+        (reason, _) => format!("{} after {time} of guest time, at {moment}", reason.doc()),
+    }
+}
+
+fn fields(ended: &Ended) -> Value {
+    json!({
+        "reason": ended.reason.name(),
+        "debug_exit": ended.debug_exit,
+        "moment": ended.moment.to_string(),
+        "branches": ended.moment.branches,
+        "guest_ns": ended.guest_ns,
+        "host_ns": ended.host_ns,
+        "busy_ns": ended.busy_ns,
+        "output_bytes": ended.output_bytes,
+        "events": ended.events,
+    })
+}
