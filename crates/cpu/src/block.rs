@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use iced_x86::{Decoder, DecoderOptions, Instruction};
+use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction};
 use memory::flag;
 use x86::{Linear, PAGE_BYTES, Physical};
 
@@ -20,86 +20,102 @@ const INSN_BYTES_MAX: usize = 15;
 /// Features that are not announced, and so decode as they did before them.
 const OPTIONS: u32 = DecoderOptions::NO_MPFX_0FBC | DecoderOptions::NO_MPFX_0FBD;
 
+/// Where a block's operations stand in [`Blocks::ops`]: at least one, of which
+/// the last one sets `rip`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    first: u32,
+    count: u16,
+}
+
 /// Straight-line code from one page, up to and with the first instruction that
 /// may go elsewhere. An instruction that crosses into the next page is a block
 /// of its own.
 #[derive(Debug)]
-pub(crate) struct Block {
-    /// At least one; the last one sets `rip`.
-    pub(crate) ops: Box<[Op]>,
+struct Block {
+    span: Span,
+    size: CodeSize,
     /// Where its first byte lies.
-    pub(crate) start: Physical,
+    start: Physical,
     /// Length in bytes of the part in the first page.
-    pub(crate) bytes: u64,
+    bytes: u64,
     /// Length in bytes altogether.
-    pub(crate) bytes_all: u64,
+    bytes_all: u64,
     /// Where it goes on, if it crosses a page.
-    pub(crate) second_page: Option<Physical>,
+    second_page: Option<Physical>,
 }
 
-/// A block's number in the cache.
-pub(crate) type BlockId = u32;
+/// A block's number.
+type BlockId = u32;
 
 /// All blocks.
 #[derive(Debug, Default)]
 pub(crate) struct Blocks {
-    blocks: Vec<Option<Block>>,
-    free: Vec<BlockId>,
-    by_start: BTreeMap<(Physical, u8), BlockId>,
+    /// The operations of all blocks, one after the other. Those of dropped
+    /// blocks stay until all are cleared.
+    ops: Vec<Op>,
+    blocks: BTreeMap<BlockId, Block>,
+    next_id: BlockId,
+    by_start: BTreeMap<(Physical, CodeSize), BlockId>,
     /// Which blocks have bytes in a page.
     by_page: BTreeMap<u64, Vec<BlockId>>,
-    /// Counts removals: whoever holds a [`BlockId`] checks it.
-    pub(crate) generation: u64,
+    /// Counts removals: a [`Span`] is good for one value only.
+    generation: u64,
 }
 
-/// Blocks kept at most; then all are dropped.
-const BLOCKS_MAX: usize = 1 << 18;
+/// Operations kept at most (40 bytes each); then all are dropped.
+const OPS_KEPT_MAX: usize = 1 << 21;
 
 impl Blocks {
-    /// The block with this number.
+    /// The operations of a block.
     #[inline(always)]
-    pub(crate) fn get(&self, id: BlockId) -> Option<&Block> {
-        self.blocks.get(id as usize)?.as_ref()
+    pub(crate) fn ops(&self, span: Span) -> &[Op] {
+        let first = span.first as usize;
+        &self.ops[first..first + usize::from(span.count)]
     }
 
-    /// The block at the processor's `rip`, decoded if need be.
-    pub(crate) fn at_rip(&mut self, cpu: &mut Cpu) -> Flow<BlockId> {
+    /// What a [`Span`] is good for: it changes whenever a block is dropped.
+    #[inline(always)]
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The block at the processor's `rip`, decoded if need be, and whether it
+    /// may be remembered by its linear address: not if it crosses a page.
+    pub(crate) fn at_rip(&mut self, cpu: &mut Cpu) -> Flow<(Span, bool)> {
         let linear = cpu.code_linear(cpu.rip)?;
         let start = cpu.fetch_address(linear)?.ok_or(Trap::GP)?;
-        let key = (start, cpu.code_size as u8);
+        let key = (start, cpu.code_size);
         if let Some(&id) = self.by_start.get(&key) {
-            let block = self.get(id).expect("indexed blocks exist");
-            if block.second_page.is_none() || self.still_crosses(cpu, linear, id)? {
-                return Ok(id);
+            let block = &self.blocks[&id];
+            let span = block.span;
+            match block.second_page {
+                None => return Ok((span, true)),
+                Some(page) => {
+                    // The next page may have been mapped anew.
+                    let second = cpu.fetch_address(linear.page().plus(PAGE_BYTES))?;
+                    if second == Some(page) {
+                        return Ok((span, false));
+                    }
+                    self.remove(cpu, id);
+                }
             }
-            self.remove(cpu, id);
         }
-        let block = decode(cpu, linear, start)?;
-        if self.blocks.len() - self.free.len() >= BLOCKS_MAX {
+        if self.ops.len() >= OPS_KEPT_MAX {
             self.clear(cpu);
         }
-        Ok(self.insert(cpu, key, block))
+        let first = self.ops.len();
+        let decoded = decode(cpu, linear, start, &mut self.ops);
+        let block = decoded.inspect_err(|_| self.ops.truncate(first))?;
+        let once = block.second_page.is_some();
+        Ok((self.insert(cpu, key, block), !once))
     }
 
-    fn still_crosses(&self, cpu: &mut Cpu, linear: Linear, id: BlockId) -> Flow<bool> {
-        let second = cpu.fetch_address(linear.page().plus(PAGE_BYTES))?;
-        Ok(second == self.get(id).and_then(|block| block.second_page))
-    }
-
-    fn insert(&mut self, cpu: &mut Cpu, key: (Physical, u8), block: Block) -> BlockId {
-        let pages = [Some(block.start.page()), block.second_page];
-        let id = match self.free.pop() {
-            Some(id) => {
-                self.blocks[id as usize] = Some(block);
-                id
-            }
-            None => {
-                self.blocks.push(Some(block));
-                u32::try_from(self.blocks.len() - 1).expect("BLOCKS_MAX is far below")
-            }
-        };
+    fn insert(&mut self, cpu: &mut Cpu, key: (Physical, CodeSize), block: Block) -> Span {
+        let id = self.next_id;
+        self.next_id += 1;
         self.by_start.insert(key, id);
-        for page in pages.into_iter().flatten() {
+        for page in block.pages() {
             let number = page.page_number();
             self.by_page.entry(number).or_default().push(id);
             if cpu.ram.pages().get(number) & flag::CODE == 0 {
@@ -107,7 +123,9 @@ impl Blocks {
                 cpu.tlb.flush_writes_to(page);
             }
         }
-        id
+        let span = block.span;
+        self.blocks.insert(id, block);
+        span
     }
 
     /// Drops the blocks that have bytes in `start..start + bytes`.
@@ -120,25 +138,19 @@ impl Blocks {
             let touched: Vec<BlockId> = ids
                 .iter()
                 .copied()
-                .filter(|&id| {
-                    self.get(id)
-                        .is_some_and(|block| block.overlaps(start.0, end))
-                })
+                .filter(|id| self.blocks[id].overlaps(start.0, end))
                 .collect();
             touched.into_iter().for_each(|id| self.remove(cpu, id));
         }
     }
 
     fn remove(&mut self, cpu: &mut Cpu, id: BlockId) {
-        let Some(block) = self.blocks[id as usize].take() else {
+        let Some(block) = self.blocks.remove(&id) else {
             return;
         };
         self.generation += 1;
-        self.by_start.retain_not(block.start, id);
-        for page in [Some(block.start.page()), block.second_page]
-            .into_iter()
-            .flatten()
-        {
+        self.by_start.remove(&(block.start, block.size));
+        for page in block.pages() {
             let number = page.page_number();
             if let Some(ids) = self.by_page.get_mut(&number) {
                 ids.retain(|&other| other != id);
@@ -148,14 +160,12 @@ impl Blocks {
                 }
             }
         }
-        self.free.push(id);
     }
 
     /// Drops all blocks.
     pub(crate) fn clear(&mut self, cpu: &mut Cpu) {
-        self.by_page
-            .keys()
-            .for_each(|&number| cpu.ram.pages().clear(number, flag::CODE));
+        let pages = self.by_page.keys();
+        pages.for_each(|&number| cpu.ram.pages().clear(number, flag::CODE));
         *self = Blocks {
             generation: self.generation + 1,
             ..Blocks::default()
@@ -163,23 +173,13 @@ impl Blocks {
     }
 }
 
-/// Removes an id under any of the code sizes that a block may be kept by.
-trait RetainNot {
-    fn retain_not(&mut self, start: Physical, id: BlockId);
-}
-
-impl RetainNot for BTreeMap<(Physical, u8), BlockId> {
-    fn retain_not(&mut self, start: Physical, id: BlockId) {
-        for size in [CodeSize::Bits16, CodeSize::Bits32, CodeSize::Bits64] {
-            let key = (start, size as u8);
-            if self.get(&key) == Some(&id) {
-                self.remove(&key);
-            }
-        }
-    }
-}
-
 impl Block {
+    fn pages(&self) -> impl Iterator<Item = Physical> + use<> {
+        [Some(self.start.page()), self.second_page]
+            .into_iter()
+            .flatten()
+    }
+
     fn overlaps(&self, start: u64, end: u64) -> bool {
         let first = self.start.0 < end && start < self.start.0 + self.bytes;
         let second = self
@@ -189,54 +189,53 @@ impl Block {
     }
 }
 
-/// Decodes the block at `linear`, whose first byte lies at `start`.
-fn decode(cpu: &mut Cpu, linear: Linear, start: Physical) -> Flow<Block> {
+/// Decodes the block at `linear`, whose first byte lies at `start`, and adds
+/// its operations to `ops`.
+fn decode(cpu: &mut Cpu, linear: Linear, start: Physical, ops: &mut Vec<Op>) -> Flow<Block> {
     // At most a page: straight-line code that is longer is cut.
     let mut bytes = [0u8; PAGE_BYTES as usize];
     let in_page = (PAGE_BYTES - linear.offset()) as usize;
-    cpu.ram
-        .read(start, &mut bytes[..in_page])
-        .or(Err(Trap::GP))?;
-    let bits = cpu.code_size as u32;
-    let mut ops = Vec::new();
+    let page = &mut bytes[..in_page];
+    cpu.ram.read(start, page).or(Err(Trap::GP))?;
+    let size = cpu.code_size;
+    let mut decoder = Decoder::with_ip(size as u32, page, 0, OPTIONS);
     let mut insn = Instruction::default();
-    let mut decoder = Decoder::with_ip(bits, &bytes[..in_page], 0, OPTIONS);
+    let first = ops.len();
     let mut end = 0;
-    while ops.len() < OPS_MAX && decoder.can_decode() {
+    let mut ended = false;
+    while !ended && ops.len() - first < OPS_MAX && decoder.can_decode() {
         decoder.decode_out(&mut insn);
-        if insn.is_invalid() && decoder.last_error() == iced_x86::DecoderError::NoMoreBytes {
+        if insn.is_invalid() && decoder.last_error() == DecoderError::NoMoreBytes {
             break;
         }
-        end = decoder.position() as u64;
-        let op = exec::lower(&insn);
-        let ends = exec::ends_block(&insn);
-        ops.push(op);
-        if ends {
-            return Ok(Block {
-                ops: ops.into(),
-                start,
-                bytes: end,
-                bytes_all: end,
-                second_page: None,
-            });
-        }
+        end = decoder.position();
+        ended = exec::ends_block(&insn);
+        ops.push(exec::lower(&insn));
     }
-    if ops.is_empty() {
-        return decode_crossing(cpu, linear, start);
+    if ops.len() == first {
+        return decode_crossing(cpu, linear, start, ops);
     }
-    ops.push(exec::fall_through(end as u16));
+    if !ended {
+        ops.push(exec::fall_through(end as u16));
+    }
     Ok(Block {
-        ops: ops.into(),
+        span: Span::since(first, ops),
+        size,
         start,
-        bytes: end,
-        bytes_all: end,
+        bytes: end as u64,
+        bytes_all: end as u64,
         second_page: None,
     })
 }
 
 /// Decodes the one instruction that begins at the end of a page and ends in
 /// the next.
-fn decode_crossing(cpu: &mut Cpu, linear: Linear, start: Physical) -> Flow<Block> {
+fn decode_crossing(
+    cpu: &mut Cpu,
+    linear: Linear,
+    start: Physical,
+    ops: &mut Vec<Op>,
+) -> Flow<Block> {
     let in_page = (PAGE_BYTES - linear.offset()) as usize;
     if in_page >= INSN_BYTES_MAX {
         return Err(Trap::GP);
@@ -245,24 +244,36 @@ fn decode_crossing(cpu: &mut Cpu, linear: Linear, start: Physical) -> Flow<Block
         .fetch_address(linear.page().plus(PAGE_BYTES))?
         .ok_or(Trap::GP)?;
     let mut bytes = [0u8; INSN_BYTES_MAX];
-    cpu.ram
-        .read(start, &mut bytes[..in_page])
-        .or(Err(Trap::GP))?;
-    cpu.ram
-        .read(second, &mut bytes[in_page..])
-        .or(Err(Trap::GP))?;
-    let mut decoder = Decoder::with_ip(cpu.code_size as u32, &bytes, 0, OPTIONS);
-    let insn = decoder.decode();
-    let bytes_all = insn.len() as u64;
-    let mut ops = vec![exec::lower(&insn)];
+    let (head, tail) = bytes.split_at_mut(in_page);
+    cpu.ram.read(start, head).or(Err(Trap::GP))?;
+    cpu.ram.read(second, tail).or(Err(Trap::GP))?;
+    let size = cpu.code_size;
+    let insn = Decoder::with_ip(size as u32, &bytes, 0, OPTIONS).decode();
+    let first = ops.len();
+    ops.push(exec::lower(&insn));
     if !exec::ends_block(&insn) {
         ops.push(exec::fall_through(insn.len() as u16));
     }
     Ok(Block {
-        ops: ops.into(),
+        span: Span::since(first, ops),
+        size,
         start,
         bytes: in_page as u64,
-        bytes_all: bytes_all.max(in_page as u64),
+        bytes_all: insn.len().max(in_page) as u64,
         second_page: Some(second),
     })
+}
+
+impl Span {
+    /// No operations.
+    pub(crate) const NONE: Span = Span { first: 0, count: 0 };
+
+    /// The operations added since there were `first`.
+    fn since(first: usize, ops: &[Op]) -> Span {
+        let narrow = "OPS_KEPT_MAX and OPS_MAX are far below";
+        Span {
+            first: u32::try_from(first).expect(narrow),
+            count: u16::try_from(ops.len() - first).expect(narrow),
+        }
+    }
 }

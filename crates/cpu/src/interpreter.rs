@@ -3,31 +3,34 @@
 
 use x86::flags;
 
-use crate::block::{BlockId, Blocks};
+use crate::block::{Blocks, Span};
 use crate::interrupt::Event;
-use crate::state::{CodeSize, GPR_BLOCK, Shadow};
-use crate::tlb::Space;
+use crate::state::{GPR_BLOCK, Shadow};
 use crate::{Bus, Cpu, Engine, Exit, Trap, Until};
 
-/// Blocks found lately, by linear address.
+/// Blocks found lately, by linear address; a power of two.
 const LATELY: usize = 1 << 12;
 
+/// A block that was found: good while the rights and size of code, and the
+/// generations of translations and of blocks, are what they were.
 #[derive(Clone, Copy, Debug)]
 struct Lately {
-    rip: u64,
-    space: Space,
-    code_size: CodeSize,
-    id: BlockId,
+    linear: u64,
+    span: Span,
+    context: u16,
 }
+
+/// A context that no code has.
+const NEVER: u16 = u16::MAX;
 
 /// The reference engine.
 #[derive(Debug)]
 pub struct Interpreter {
     blocks: Blocks,
-    lately: Box<[Option<Lately>; LATELY]>,
-    /// What `lately` is good for: the TLB's fetch generation, the blocks'
-    /// generation and the code segment's base.
-    lately_key: (u64, u64, u64),
+    lately: Box<[Lately; LATELY]>,
+    /// The generations that `lately` is good for, added up: neither ever
+    /// shrinks, so the sum changes whenever one does.
+    generations: u64,
 }
 
 impl Default for Interpreter {
@@ -39,11 +42,16 @@ impl Default for Interpreter {
 impl Interpreter {
     /// An interpreter that has decoded nothing yet.
     pub fn new() -> Interpreter {
-        let lately = vec![None; LATELY].into_boxed_slice();
+        let none = Lately {
+            linear: 0,
+            span: Span::NONE,
+            context: NEVER,
+        };
+        let lately = vec![none; LATELY].into_boxed_slice();
         Interpreter {
             blocks: Blocks::default(),
             lately: lately.try_into().expect("the length is the type's"),
-            lately_key: (0, 0, 0),
+            generations: 0,
         }
     }
 
@@ -89,7 +97,7 @@ impl Interpreter {
             return self.deliver(cpu, bus, x86::vector::NMI, None, Event::External);
         }
         if bus.interrupt_waits() {
-            // Until it is taken, every boundary is looked at.
+            // Where IF holds it off, whatever sets IF asks for a look.
             if cpu.flags.has(flags::IF) {
                 cpu.halted = false;
                 if let Some(vector) = bus.acknowledge(cpu.branches) {
@@ -147,69 +155,59 @@ impl Interpreter {
 
     /// The block at `rip`.
     #[inline(always)]
-    fn find(&mut self, cpu: &mut Cpu) -> Result<BlockId, Trap> {
-        let cs_base = cpu.segments[usize::from(x86::seg::CS)].base;
-        let key = (cpu.tlb.fetch_generation(), self.blocks.generation, cs_base);
-        if key != self.lately_key {
-            self.lately.fill(None);
-            self.lately_key = key;
+    fn find(&mut self, cpu: &mut Cpu) -> Result<Span, Trap> {
+        let generations = cpu.tlb.fetch_generation() + self.blocks.generation();
+        if generations != self.generations {
+            self.lately
+                .iter_mut()
+                .for_each(|found| found.context = NEVER);
+            self.generations = generations;
         }
-        let slot = (cpu.rip ^ cpu.rip >> 12) as usize % LATELY;
-        if let Some(found) = self.lately[slot]
-            && found.rip == cpu.rip
-            && found.space == cpu.space
-            && found.code_size == cpu.code_size
-        {
-            return Ok(found.id);
+        let linear = cpu
+            .rip
+            .wrapping_add(cpu.segments[usize::from(x86::seg::CS)].base);
+        let context = cpu.space as u16 | (cpu.code_size as u16) << 2;
+        // The conversion keeps the low bits, which are all that is used.
+        let slot = (linear ^ linear >> 12) as usize % LATELY;
+        let found = &self.lately[slot];
+        if found.linear == linear && found.context == context {
+            return Ok(found.span);
         }
-        self.find_slowly(cpu, slot)
-    }
-
-    #[cold]
-    fn find_slowly(&mut self, cpu: &mut Cpu, slot: usize) -> Result<BlockId, Trap> {
-        let id = self.blocks.at_rip(cpu)?;
-        let block = self.blocks.get(id).expect("it was just found");
-        if block.second_page.is_none() {
-            let (rip, space, code_size) = (cpu.rip, cpu.space, cpu.code_size);
-            self.lately[slot] = Some(Lately {
-                rip,
-                space,
-                code_size,
-                id,
-            });
+        let (span, lasting) = self.blocks.at_rip(cpu)?;
+        if lasting {
+            self.lately[slot] = Lately {
+                linear,
+                span,
+                context,
+            };
         }
-        Ok(id)
+        Ok(span)
     }
 
     /// Executes a block, or the part of it before something wants a look.
     #[inline(always)]
     fn block(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus) -> Result<(), Exit> {
-        let id = match self.find(cpu) {
-            Ok(id) => id,
+        let span = match self.find(cpu) {
+            Ok(span) => span,
             Err(trap) => return self.trap(cpu, bus, trap),
         };
-        let block = self.blocks.get(id).expect("found blocks exist");
         let rip = cpu.rip;
         cpu.gpr[usize::from(GPR_BLOCK)] = rip;
-        let mut stopped = None;
-        for op in &block.ops {
+        let mut ops = self.blocks.ops(span).iter();
+        while let Some(op) = ops.next() {
             if let Err(trap) = (op.run)(cpu, bus, op) {
                 cpu.rip = rip.wrapping_add(u64::from(op.end - u16::from(op.len))) & cpu.rip_mask();
-                stopped = Some(trap);
-                break;
+                return self.trap(cpu, bus, trap);
             }
             if cpu.look {
                 // The last op has set `rip` itself.
-                if !std::ptr::eq(op, &block.ops[block.ops.len() - 1]) {
+                if !ops.as_slice().is_empty() {
                     cpu.rip = rip.wrapping_add(u64::from(op.end)) & cpu.rip_mask();
                 }
                 break;
             }
         }
-        match stopped {
-            None => Ok(()),
-            Some(trap) => self.trap(cpu, bus, trap),
-        }
+        Ok(())
     }
 
     /// Executes one instruction, or one iteration of a repeated one, and
@@ -223,13 +221,13 @@ impl Interpreter {
             cpu.pending_debug = hit;
             return self.trap(cpu, bus, Trap::fault(x86::vector::DB));
         }
-        let id = match self.find(cpu) {
-            Ok(id) => id,
+        let span = match self.find(cpu) {
+            Ok(span) => span,
             Err(trap) => return self.trap(cpu, bus, trap),
         };
-        let block = self.blocks.get(id).expect("found blocks exist");
-        let op = &block.ops[0];
-        let is_last = block.ops.len() == 1;
+        let ops = self.blocks.ops(span);
+        let op = &ops[0];
+        let is_last = ops.len() == 1;
         let rip = cpu.rip;
         cpu.gpr[usize::from(GPR_BLOCK)] = rip;
         cpu.step_repeats = true;

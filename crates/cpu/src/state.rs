@@ -21,7 +21,7 @@ pub(crate) const GPR_BLOCK: u8 = 17;
 pub(crate) const GPR_COUNT: usize = 32;
 
 /// What `RIP` points at, by the code segment's L and D bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CodeSize {
     /// 16-bit code.
     Bits16 = 16,
