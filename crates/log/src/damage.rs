@@ -91,10 +91,10 @@ pub enum Flaw {
         /// As it says.
         found: u64,
     },
-    /// A segment is of another machine.
-    #[error("it belongs to a machine with digest {found}, and not to {expected}")]
-    Machine {
-        /// That of the manifest, or of the log's first segment.
+    /// A segment is of another recording.
+    #[error("it belongs to a recording whose manifest has digest {found}, and not {expected}")]
+    OtherRecording {
+        /// As the log's first segment says.
         expected: Digest,
         /// As it says.
         found: Digest,
@@ -152,10 +152,10 @@ pub enum Flaw {
     /// Something follows the event that ends a log.
     #[error("something follows the end of the recording")]
     AfterEnd,
-    /// An image is not what the machine was given.
+    /// The manifest, or an image, is not that of the recording.
     #[error("its digest is {found}, and the recording was made with {expected}")]
-    Image {
-        /// By the manifest.
+    Content {
+        /// As the log says of the manifest, or the manifest of an image.
         expected: Digest,
         /// As computed.
         found: Digest,

@@ -27,7 +27,7 @@ impl Count {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Info {
     /// The digest of the manifest, as the log tells it.
-    pub machine: Digest,
+    pub manifest: Digest,
     /// Events of each kind, and the bytes they take in the log; in the order of
     /// [`Kind::ALL`].
     pub kinds: Vec<Count>,
@@ -66,7 +66,7 @@ impl Info {
     /// Of what `reader` yields.
     pub fn of<S: Segments>(mut reader: Reader<S>) -> Result<Info, Error> {
         let mut info = Info {
-            machine: reader.machine(),
+            manifest: reader.manifest(),
             kinds: vec![Count::default(); Kind::ALL.len()],
             doors: vec![Count::default(); Door::ALL.len()],
             ..Info::default()

@@ -85,7 +85,7 @@ impl fmt::Display for Tail {
 #[derive(Debug)]
 pub struct Reader<S: Segments = Directory> {
     segments: S,
-    machine: Digest,
+    manifest: Digest,
     number: u64,
     source: BufReader<S::Source>,
     /// Bytes of this segment read so far.
@@ -123,7 +123,7 @@ impl<S: Segments> Reader<S> {
         let source = BufReader::new(open(&segments, 0)?);
         let mut reader = Reader {
             segments,
-            machine: Digest::default(),
+            manifest: Digest::default(),
             number: 0,
             source,
             offset: 0,
@@ -148,15 +148,15 @@ impl<S: Segments> Reader<S> {
             return Err(reader.damage(0, None, cut(bytes.len() - got)));
         }
         let header = reader.decode_header(&bytes)?;
-        reader.machine = header.machine;
+        reader.manifest = header.manifest;
         reader.chain = header.start_of_chain();
         reader.check_header(&header)?;
         Ok(reader)
     }
 
     /// The digest of the manifest, as the log tells it.
-    pub fn machine(&self) -> Digest {
-        self.machine
+    pub fn manifest(&self) -> Digest {
+        self.manifest
     }
 
     /// The log's last event, if that is an end and was reached.
@@ -351,10 +351,10 @@ impl<S: Segments> Reader<S> {
                 expected: self.number,
                 found: header.number,
             }
-        } else if header.machine != self.machine {
-            Flaw::Machine {
-                expected: self.machine,
-                found: header.machine,
+        } else if header.manifest != self.manifest {
+            Flaw::OtherRecording {
+                expected: self.manifest,
+                found: header.manifest,
             }
         } else if header.first_frame != self.next_frame {
             Flaw::Sequence {

@@ -105,7 +105,7 @@ struct Sealed {
 pub(crate) struct Sealer<S> {
     store: S,
     options: Options,
-    machine: Digest,
+    manifest: Digest,
     /// Of the segment that is written: its number, and how many of its bytes
     /// are whole frames; `None` while its header is not written.
     segment: u64,
@@ -123,14 +123,14 @@ pub(crate) struct Sealer<S> {
 
 impl<S: Store> Sealer<S> {
     /// Begins a log, and has its first header on disk.
-    pub(crate) fn start(store: S, machine: Digest, options: Options) -> Result<Self, WriteError> {
+    pub(crate) fn start(store: S, manifest: Digest, options: Options) -> Result<Self, WriteError> {
         let mut sealer = Sealer {
             store,
             options: Options {
                 frame_bytes: options.frame_bytes.min(FRAME_BYTES_MAX),
                 ..options
             },
-            machine,
+            manifest,
             segment: 0,
             segment_bytes: None,
             encoder: Encoder::new(),
@@ -142,7 +142,7 @@ impl<S: Store> Sealer<S> {
             unsynced: false,
             written: Written::default(),
         };
-        sealer.begin(SegmentHeader::first(machine))?;
+        sealer.begin(SegmentHeader::first(manifest))?;
         sealer.sync()?;
         Ok(sealer)
     }
@@ -260,7 +260,7 @@ impl<S: Store> Sealer<S> {
         self.begin(SegmentHeader {
             number: self.segment + 1,
             first_frame: self.written.frames,
-            machine: self.machine,
+            manifest: self.manifest,
             chain: self.written.chain,
         })
     }

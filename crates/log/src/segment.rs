@@ -22,18 +22,18 @@ pub(crate) struct SegmentHeader {
     /// The sequence number of its first frame.
     pub(crate) first_frame: u64,
     /// The digest of the manifest, which tells the machine configuration.
-    pub(crate) machine: Digest,
+    pub(crate) manifest: Digest,
     /// The chain value before its first frame.
     pub(crate) chain: Digest,
 }
 
 impl SegmentHeader {
     /// That of a log's first segment.
-    pub(crate) fn first(machine: Digest) -> SegmentHeader {
+    pub(crate) fn first(manifest: Digest) -> SegmentHeader {
         let mut header = SegmentHeader {
             number: 0,
             first_frame: 0,
-            machine,
+            manifest,
             chain: Digest::default(),
         };
         header.chain = header.start_of_chain();
@@ -55,7 +55,7 @@ impl SegmentHeader {
         put_crc(&mut bytes, 12);
         bytes[16..24].copy_from_slice(&self.number.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.first_frame.to_le_bytes());
-        bytes[32..64].copy_from_slice(&self.machine.0);
+        bytes[32..64].copy_from_slice(&self.manifest.0);
         bytes[64..96].copy_from_slice(&self.chain.0);
         put_crc(&mut bytes, 96);
         bytes
@@ -75,7 +75,7 @@ impl SegmentHeader {
         Ok(SegmentHeader {
             number: u64_at(bytes, 16),
             first_frame: u64_at(bytes, 24),
-            machine: digest_at(bytes, 32),
+            manifest: digest_at(bytes, 32),
             chain: digest_at(bytes, 64),
         })
     }
@@ -139,7 +139,7 @@ mod tests {
         let header = SegmentHeader {
             number: 3,
             first_frame: 1 << 40,
-            machine: Digest::of(b"machine"),
+            manifest: Digest::of(b"manifest"),
             chain: Digest::of(b"chain"),
         };
         assert_eq!(SegmentHeader::decode(&header.encode()), Ok(header));

@@ -3,9 +3,10 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::layout::{segment_name, segment_number};
-use crate::{Damage, Error, Flaw, Layout};
+use crate::{Damage, Error, Flaw, Layout, WriteError};
 
 /// What a writer writes to.
 pub trait Store: Send {
@@ -55,9 +56,12 @@ pub struct Directory {
 
 impl Directory {
     /// Makes the directory of a new log, whose recording's directory exists.
-    pub fn create(layout: Layout) -> Result<Directory, Error> {
+    pub fn create(layout: Layout) -> Result<Directory, WriteError> {
         let path = layout.log();
-        fs::create_dir(&path).map_err(|source| Error::Io { path, source })?;
+        fs::create_dir(&path).map_err(|source| WriteError::Io {
+            path,
+            source: Arc::new(source),
+        })?;
         Ok(Directory {
             layout,
             count: 0,

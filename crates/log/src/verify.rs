@@ -20,18 +20,20 @@ pub struct Verified {
 }
 
 /// Checks the recording in directory `dir`: every byte of its log; that the
-/// log is of a machine whose configuration has the digest `machine`; and that
-/// each of `images` has its digest. The two last come from the manifest.
+/// log was made with the manifest, whose digest is `manifest`; and that each of
+/// `images` has the digest that the manifest names.
 pub fn verify(
     dir: &Path,
-    machine: Option<Digest>,
+    manifest: Option<Digest>,
     images: &[(PathBuf, Digest)],
 ) -> Result<Verified, Error> {
     let reader = Reader::open(dir)?;
-    let found = reader.machine();
-    if let Some(expected) = machine.filter(|expected| *expected != found) {
-        let path = Layout::new(dir).segment(0);
-        return Err(damage(path, Flaw::Machine { expected, found }));
+    // The log's header has been checked against itself and the chain, so if
+    // they differ it is the manifest that is altered.
+    let expected = reader.manifest();
+    if let Some(found) = manifest.filter(|found| *found != expected) {
+        let path = Layout::new(dir).manifest();
+        return Err(damage(path, Flaw::Content { expected, found }));
     }
     let info = Info::of(reader)?;
     let mut image_bytes = 0;
@@ -55,7 +57,7 @@ fn check_image(path: &Path, expected: Digest) -> Result<u64, Error> {
     let bytes = file.metadata().map_err(io)?.len();
     let found = Digest::of_reader(file).map_err(io)?;
     if found != expected {
-        return Err(damage(path.to_owned(), Flaw::Image { expected, found }));
+        return Err(damage(path.to_owned(), Flaw::Content { expected, found }));
     }
     Ok(bytes)
 }

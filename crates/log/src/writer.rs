@@ -11,7 +11,7 @@ use seal::Digest;
 use crate::event::Order;
 use crate::ring::Ring;
 use crate::sealer::Sealer;
-use crate::{Directory, Error, Event, Layout, Options, Store, WriteError, Written};
+use crate::{Directory, Event, Layout, Options, Store, WriteError, Written};
 
 /// Writes a log. Dropping it writes what was pushed, as [`Writer::close`]
 /// does, but can't say whether that worked.
@@ -24,20 +24,20 @@ pub struct Writer {
 
 impl Writer {
     /// Begins the log of the recording in directory `dir`, which exists and
-    /// has none, of a machine whose configuration has this digest.
-    pub fn create(dir: &Path, machine: Digest) -> Result<Writer, WriteError> {
-        let store = Directory::create(Layout::new(dir)).map_err(WriteError::from)?;
-        Writer::start(store, machine, Options::default())
+    /// has none, and whose manifest has this digest.
+    pub fn create(dir: &Path, manifest: Digest) -> Result<Writer, WriteError> {
+        let store = Directory::create(Layout::new(dir))?;
+        Writer::start(store, manifest, Options::default())
     }
 
     /// Begins a log in `store`. Its first header is written when this
     /// returns.
     pub fn start(
         store: impl Store + 'static,
-        machine: Digest,
+        manifest: Digest,
         options: Options,
     ) -> Result<Writer, WriteError> {
-        let sealer = Sealer::start(store, machine, options)?;
+        let sealer = Sealer::start(store, manifest, options)?;
         let ring = Arc::new(Ring::new(
             options.ring_bytes,
             options.frame_bytes,
@@ -105,21 +105,6 @@ impl Drop for Writer {
     fn drop(&mut self) {
         if self.thread.is_some() {
             let _ = self.finish();
-        }
-    }
-}
-
-impl From<Error> for WriteError {
-    fn from(error: Error) -> WriteError {
-        match error {
-            Error::Io { path, source } => WriteError::Io {
-                path,
-                source: Arc::new(source),
-            },
-            other => WriteError::Io {
-                path: "log".into(),
-                source: Arc::new(std::io::Error::other(other)),
-            },
         }
     }
 }

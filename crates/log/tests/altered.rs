@@ -3,7 +3,7 @@
 mod sample;
 
 use log::{Damage, Error, Flaw, Info, Memory, Options, Reader};
-use sample::{MACHINE, session, write_in};
+use sample::{MANIFEST, session, write_in};
 use seal::Digest;
 
 /// Three segments of a few frames each.
@@ -76,19 +76,19 @@ fn every_flipped_bit_on_disk_is_found_by_verify() {
         let mut segment = whole.clone();
         segment[byte] ^= 1 << (byte % 8);
         std::fs::write(&path, segment).expect("a scratch file");
-        let found = log::verify(dir.path(), Some(MACHINE), &images);
+        let found = log::verify(dir.path(), Some(MANIFEST), &images);
         assert!(matches!(found, Err(Error::Damage(damage)) if damage.path == path));
     }
     std::fs::write(&path, whole).expect("a scratch file");
-    assert!(log::verify(dir.path(), Some(MACHINE), &images).is_ok());
+    assert!(log::verify(dir.path(), Some(MANIFEST), &images).is_ok());
     std::fs::write(&image, b"kernfl").expect("a scratch file");
-    let found = log::verify(dir.path(), Some(MACHINE), &images);
+    let found = log::verify(dir.path(), Some(MANIFEST), &images);
     assert!(matches!(found, Err(Error::Damage(damage)) if damage.path == image));
     let other = log::verify(dir.path(), Some(Digest::of(b"other")), &[]);
     assert!(matches!(
         other,
         Err(Error::Damage(Damage {
-            flaw: Flaw::Machine { .. },
+            flaw: Flaw::Content { .. },
             ..
         }))
     ));

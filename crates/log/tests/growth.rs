@@ -63,7 +63,7 @@ fn bytes(events: &[Event]) -> u64 {
         seal_after: Duration::from_secs(3600),
         ..Options::default()
     };
-    let mut writer = log::Writer::start(memory.clone(), sample::MACHINE, options).expect("a log");
+    let mut writer = log::Writer::start(memory.clone(), sample::MANIFEST, options).expect("a log");
     for event in events {
         writer.push(event.clone()).expect("memory has room");
         if event.body.kind() == log::Kind::Epoch {
@@ -91,7 +91,7 @@ fn a_log_without_events_does_not_grow() {
         sync_after: Duration::from_millis(1),
         ..Options::default()
     };
-    let writer = log::Writer::start(memory.clone(), sample::MACHINE, options).expect("a log");
+    let writer = log::Writer::start(memory.clone(), sample::MANIFEST, options).expect("a log");
     std::thread::sleep(Duration::from_millis(50));
     writer.close().expect("memory has room");
     assert_eq!(memory.segments()[0].len(), log::SEGMENT_HEADER_BYTES);

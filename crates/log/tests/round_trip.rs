@@ -4,7 +4,7 @@ mod sample;
 
 use log::{Memory, Options, Reader, Writer};
 use proptest::prelude::*;
-use sample::{MACHINE, events, write_in};
+use sample::{MANIFEST, events, write_in};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
@@ -25,11 +25,11 @@ proptest! {
 }
 
 #[test]
-fn a_reader_knows_the_machine_and_how_the_log_ends() {
+fn a_reader_knows_the_manifest_and_how_the_log_ends() {
     let events = sample::session();
     let mut reader = Reader::new(write_in(&events, Options::default())).expect("a log");
     assert_eq!(reader.by_ref().count(), events.len());
-    assert_eq!(reader.machine(), MACHINE);
+    assert_eq!(reader.manifest(), MANIFEST);
     assert_eq!(reader.ended(), Some(log::EndReason::PoweredOff));
     assert_eq!(reader.tail(), None);
 }
@@ -37,12 +37,12 @@ fn a_reader_knows_the_machine_and_how_the_log_ends() {
 #[test]
 fn a_log_in_a_directory_is_read_back_and_verified() {
     let dir = tempfile::tempdir().expect("a scratch directory");
-    let mut writer = Writer::create(dir.path(), MACHINE).expect("a new log");
+    let mut writer = Writer::create(dir.path(), MANIFEST).expect("a new log");
     for event in sample::session() {
         writer.push(event).expect("room on the disk");
     }
     let written = writer.close().expect("room on the disk");
-    let verified = log::verify(dir.path(), Some(MACHINE), &[]).expect("it was not altered");
+    let verified = log::verify(dir.path(), Some(MANIFEST), &[]).expect("it was not altered");
     assert!(verified.info.is_whole());
     assert_eq!(verified.info.bytes, written.bytes);
     assert_eq!(verified.info.frames, written.frames);
@@ -53,15 +53,15 @@ fn a_log_in_a_directory_is_read_back_and_verified() {
 #[test]
 fn a_log_is_not_written_over() {
     let dir = tempfile::tempdir().expect("a scratch directory");
-    let first = Writer::create(dir.path(), MACHINE);
+    let first = Writer::create(dir.path(), MANIFEST);
     assert!(first.is_ok());
-    assert!(Writer::create(dir.path(), MACHINE).is_err());
+    assert!(Writer::create(dir.path(), MANIFEST).is_err());
 }
 
 #[test]
 fn what_was_flushed_can_be_read_while_the_writer_goes_on() {
     let memory = Memory::new();
-    let mut writer = Writer::start(memory.clone(), MACHINE, Options::default()).expect("a log");
+    let mut writer = Writer::start(memory.clone(), MANIFEST, Options::default()).expect("a log");
     let events = sample::session();
     for event in &events[..3] {
         writer.push(event.clone()).expect("memory has room");

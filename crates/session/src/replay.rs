@@ -74,7 +74,7 @@ pub fn replay(
     let images = recording.images()?;
     let dir = recording.layout().dir();
     let reader = Reader::open(dir)?;
-    recording.check_manifest(reader.machine())?;
+    recording.check_manifest(reader.manifest())?;
     // What can't be read ends the replay when it gets there.
     let end = Reader::open(dir)?.map_while(Result::ok).last();
     let mut machine = Machine::new(recording.config(), &images, options.engine)?;

@@ -1,18 +1,24 @@
 //! Events for tests.
 #![allow(dead_code, reason = "each test uses its own part of this")]
 
+use std::time::Duration;
+
 use log::{Body, Door, EndReason, Event, Memory, Options, Writer};
 use moment::Moment;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use seal::Digest;
 
-pub(crate) const MACHINE: Digest = Digest([0x4d; 32]);
+pub(crate) const MANIFEST: Digest = Digest([0x4d; 32]);
 
-/// Writes `events` as one log.
+/// Writes `events` as one log, in which frames end by their size alone.
 pub(crate) fn write_in(events: &[Event], options: Options) -> Memory {
+    let options = Options {
+        seal_after: Duration::from_secs(3600),
+        ..options
+    };
     let memory = Memory::new();
-    let mut writer = Writer::start(memory.clone(), MACHINE, options).expect("a log");
+    let mut writer = Writer::start(memory.clone(), MANIFEST, options).expect("a log");
     for event in events {
         writer.push(event.clone()).expect("memory has room");
     }
