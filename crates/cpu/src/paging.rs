@@ -258,12 +258,13 @@ impl Cpu {
 }
 
 /// Whether an operand of `bytes` is aligned, as `#AC` sees it (SDM volume 3A,
-/// table 6-7). Operands above 8 bytes are read in parts.
+/// table 6-7). Other operands above 8 bytes are read in parts.
 fn is_aligned(at: Linear, bytes: u64) -> bool {
     let alignment = match bytes {
         1 => 1,
         2..=3 => 2,
         4..=7 => 4,
+        16 => 16,
         _ => 8,
     };
     at.0.is_multiple_of(alignment)

@@ -218,7 +218,7 @@ fn faults_come_by_priority() {
 #[test]
 fn xcr0_takes_what_exists_and_only_from_the_kernel() {
     let mut rig = rig();
-    let mut set = |rig: &mut Rig, value| {
+    let set = |rig: &mut Rig, value| {
         rig.cpu.gpr[usize::from(gpr::RAX)] = value;
         execute(rig, XSETBV)
     };

@@ -202,8 +202,8 @@ impl Cpu {
         };
         let bytes = BYTES as u64;
         let start = self.string_address(op.seg, offset, bytes, true)?;
-        if self.tlb.write(self.space, start, bytes).is_none() {
-            self.probe_write_slow(self.space, start, bytes, op.stack)?;
+        for part in (0..bytes).step_by(8) {
+            self.probe_write::<u64>(start.plus(part), op.stack)?;
         }
         for i in (0..BYTES).filter(|&i| mask[i] >> 7 != 0) {
             self.write(bus, start.plus(i as u64), op.stack, values[i])?;
