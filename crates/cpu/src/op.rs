@@ -108,7 +108,6 @@ impl Op {
         }
         op.size = operand_size(insn);
         op.read_memory_operand(insn);
-        op.read_immediates(insn);
         let register = |n| match insn.op_kind(n) {
             OpKind::Register => register_number(insn.op_register(n)),
             _ => 0,
@@ -117,6 +116,8 @@ impl Op {
         op.a = if count > 0 { register(0) } else { 0 };
         op.b = if count > 1 { register(1) } else { 0 };
         op.c = if count > 2 { register(2) } else { 0 };
+        // Last: ENTER's level takes the second register's place.
+        op.read_immediates(insn);
         op
     }
 
