@@ -95,15 +95,29 @@ fn number(found: &mut Vec<String>, name: &str, expected: u64, got: u64) {
 }
 
 fn fx_differences(found: &mut Vec<String>, expected: &FxImage, got: &FxImage, open: &Open) {
+    if !open.x87 {
+        x87_differences(found, expected, got, open);
+    }
+    number(found, "mxcsr", expected.mxcsr().into(), got.mxcsr().into());
+    for i in 0..16 {
+        let (a, b) = (expected.xmm(i), got.xmm(i));
+        if a != b && !(open.approximate && singles_are_near(a, b)) {
+            found.push(format!("xmm{i}: expected {a:#034x}, got {b:#034x}"));
+        }
+    }
+}
+
+fn x87_differences(found: &mut Vec<String>, expected: &FxImage, got: &FxImage, open: &Open) {
+    let invalid = expected.fsw() & 1 != 0;
+    let mask = !(open.fsw | if invalid { open.fsw_if_invalid } else { 0 });
     number(found, "fcw", expected.fcw().into(), got.fcw().into());
     number(
         found,
         "fsw",
-        (expected.fsw() & !open.fsw).into(),
-        (got.fsw() & !open.fsw).into(),
+        (expected.fsw() & mask).into(),
+        (got.fsw() & mask).into(),
     );
     number(found, "ftw", expected.ftw().into(), got.ftw().into());
-    number(found, "mxcsr", expected.mxcsr().into(), got.mxcsr().into());
     for i in 0..8 {
         let (a, b) = (expected.st(i), got.st(i));
         let near = i < 2 && open.st_ulps > 0 && ulps(&a, &b) <= open.st_ulps;
@@ -113,12 +127,6 @@ fn fx_differences(found: &mut Vec<String>, expected: &FxImage, got: &FxImage, op
                 st_text(&a),
                 st_text(&b)
             ));
-        }
-    }
-    for i in 0..16 {
-        let (a, b) = (expected.xmm(i), got.xmm(i));
-        if a != b && !(open.approximate && singles_are_near(a, b)) {
-            found.push(format!("xmm{i}: expected {a:#034x}, got {b:#034x}"));
         }
     }
 }

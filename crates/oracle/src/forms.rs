@@ -141,6 +141,10 @@ pub fn left_out(code: Code) -> Option<&'static str> {
         M::Int => {
             Some("what a vector does follows from the host's gates; readable cases show some")
         }
+        M::Reservednop if code.op_code().op_code() == 0x0d => {
+            Some("a NOP of Intel's processors, undefined with a register on AMD's")
+        }
+        M::Fstpnce => Some("an undocumented alias of FSTP"),
         M::Ud0 => Some("processors differ in whether it takes a ModRM byte"),
         M::Wrfsbase | M::Rdfsbase | M::Wrgsbase | M::Rdgsbase => None,
         _ => None,

@@ -8,7 +8,7 @@ use std::ops::Range;
 use iced_x86::{Decoder, Instruction, Mnemonic, OpKind, Register, RflagsBits};
 
 use crate::case::{Case, decoder_options};
-use crate::state::{flag, gpr};
+use crate::state::{FxImage, flag, gpr};
 
 /// What of an outcome is not compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,10 @@ pub struct Open {
     pub gprs: u16,
     /// Bits of the x87 status word.
     pub fsw: u16,
+    /// Bits of the x87 status word that are open too if the silicon reports an invalid operation.
+    pub fsw_if_invalid: u16,
+    /// All of the x87 unit.
+    pub x87: bool,
     /// How far ST(0) and ST(1) may be off, in units of the last place; for transcendental
     /// functions, where makers differ.
     pub st_ulps: u64,
@@ -188,13 +192,111 @@ fn x87(instruction: &Instruction, case: &Case, open: &mut Open) {
                 .push(start.wrapping_add(416)..start.wrapping_add(512));
         }
     }
-    if matches!(
-        instruction.mnemonic(),
-        M::Fsin | M::Fcos | M::Fsincos | M::Fptan | M::Fpatan | M::F2xm1 | M::Fyl2x | M::Fyl2xp1
-    ) {
-        open.st_ulps = 1;
-        // C1 says whether the last place was rounded up.
-        open.fsw |= 0x200;
+    x87_status(instruction, case, open);
+}
+
+/// Condition codes that the manual leaves open, or where the maker of the silicon at hand and
+/// Intel, whose processor is announced, differ.
+fn x87_status(instruction: &Instruction, case: &Case, open: &mut Open) {
+    use Mnemonic as M;
+    let fx = &case.state.fx;
+    // Invalid operation and denormal operand: reported before anything else happens.
+    let early_are_masked = fx.fcw() & 3 == 3;
+    let is_special = |i: usize| fx.st(i)[9] & 0x7f == 0x7f && fx.st(i)[8] == 0xff;
+    match instruction.mnemonic() {
+        M::Fcomi | M::Fcomip | M::Fucomi | M::Fucomip => {
+            // C1 is "cleared if the stack underflows" and else either cleared or left alone.
+            open.fsw |= C1;
+            if !early_are_masked {
+                // As for FCOM.
+                open.flags |= flag::ARITHMETIC;
+            }
+        }
+        M::Fcmovb
+        | M::Fcmovbe
+        | M::Fcmove
+        | M::Fcmovnb
+        | M::Fcmovnbe
+        | M::Fcmovne
+        | M::Fcmovnu
+        | M::Fcmovu
+        | M::Ffree
+        | M::Ffreep => open.fsw |= C1,
+        // Set, or left alone, where an exception is to be reported.
+        M::Fcom
+        | M::Fcomp
+        | M::Fcompp
+        | M::Fucom
+        | M::Fucomp
+        | M::Fucompp
+        | M::Ficom
+        | M::Ficomp
+        | M::Ftst
+            if !early_are_masked =>
+        {
+            open.fsw |= C0 | C2 | C3;
+        }
+        // Both of an empty source (C1 clear) and a full stack (C1 set).
+        M::Fld if instruction.op0_kind() == OpKind::Register => open.fsw |= C1,
+        // An unmasked denormal operand: Intel leaves the stack alone, AMD pushes.
+        M::Fld if fx.fcw() & 2 == 0 => open.x87 = true,
+        M::Fprem | M::Fprem1 => {
+            open.fsw_if_invalid = C0 | C1 | C2 | C3;
+            if !early_are_masked {
+                open.fsw |= C0 | C1 | C2 | C3;
+            }
+            if is_special(0) || is_special(1) {
+                // No quotient to tell the low bits of.
+                open.fsw |= C0 | C1 | C3;
+            }
+        }
+        M::Fsin
+        | M::Fcos
+        | M::Fsincos
+        | M::Fptan
+        | M::Fpatan
+        | M::F2xm1
+        | M::Fyl2x
+        | M::Fyl2xp1 => {
+            open.st_ulps = 1;
+            // C1 says whether the last place was rounded up; whether a result was exact at all is
+            // seen differently, and so whether a tiny one underflowed.
+            open.fsw |= C1 | PRECISION | UNDERFLOW;
+            if instruction.mnemonic() == M::Fyl2x {
+                // Reported or not beside a division by zero.
+                open.fsw |= DENORMAL;
+            }
+            if fx.fcw() & (PRECISION | UNDERFLOW) != PRECISION | UNDERFLOW {
+                open.fsw |= SUMMARY;
+            }
+            if !early_are_masked {
+                open.fsw |= C2;
+            }
+            open.fsw_if_invalid = C2;
+            open.x87 = out_of_domain(instruction.mnemonic(), fx);
+        }
+        _ => {}
+    }
+}
+
+const DENORMAL: u16 = 1 << 1;
+const UNDERFLOW: u16 = 1 << 4;
+const PRECISION: u16 = 1 << 5;
+/// ES and B.
+const SUMMARY: u16 = 0x8080;
+const C0: u16 = 1 << 8;
+const C1: u16 = 1 << 9;
+const C2: u16 = 1 << 10;
+const C3: u16 = 1 << 14;
+
+/// SDM vol. 2, F2XM1 and FYL2XP1: beyond -1..1 the result is undefined; and for the latter
+/// already beyond about -0.29..0.41.
+fn out_of_domain(mnemonic: Mnemonic, fx: &FxImage) -> bool {
+    let exponent = u16::from_le_bytes([fx.st(0)[8], fx.st(0)[9]]) & 0x7fff;
+    match mnemonic {
+        Mnemonic::F2xm1 => exponent >= 0x3fff,
+        Mnemonic::Fyl2xp1 => exponent >= 0x3ffd,
+        _ => false,
     }
 }
 

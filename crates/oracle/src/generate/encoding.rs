@@ -33,6 +33,9 @@ fn attempt(random: &mut Random, code: Code, mode: Mode, ip: u64) -> Option<Encod
     if instruction.code() != code {
         return None;
     }
+    if makers_differ(&instruction, &bytes, mode) {
+        return None;
+    }
     let offsets = decoder.get_constant_offsets(&instruction);
     bytes.truncate(instruction.len());
     Some(Encoded {
@@ -40,6 +43,32 @@ fn attempt(random: &mut Random, code: Code, mode: Mode, ip: u64) -> Option<Encod
         instruction,
         offsets,
     })
+}
+
+/// Encodings that Intel's processors, one of which is announced, take otherwise than AMD's.
+fn makers_differ(instruction: &Instruction, bytes: &[u8], mode: Mode) -> bool {
+    use iced_x86::{FlowControl, Mnemonic};
+    let has = |prefix: fn(u8) -> bool| {
+        bytes[..instruction.len()]
+            .iter()
+            .take_while(|byte| is_prefix(**byte, mode))
+            .any(|byte| prefix(*byte))
+    };
+    let branches = !matches!(
+        instruction.flow_control(),
+        FlowControl::Next | FlowControl::Exception
+    );
+    // AMD: a 66 prefix makes a near branch of 64-bit code 16 bits wide.
+    mode == Mode::Long && branches && has(|byte| byte == 0x66)
+        // AMD: REX.B makes PAUSE an exchange with R8, as it does NOP.
+        || instruction.mnemonic() == Mnemonic::Pause && has(|byte| byte & 0xf1 == 0x41)
+}
+
+fn is_prefix(byte: u8, mode: Mode) -> bool {
+    matches!(
+        byte,
+        0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3
+    ) || mode == Mode::Long && byte & 0xf0 == 0x40
 }
 
 fn prefixes(random: &mut Random, code: Code, mode: Mode) -> Vec<u8> {

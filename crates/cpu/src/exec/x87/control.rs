@@ -209,6 +209,8 @@ fn load_environment<W: Field>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow
     Ok(())
 }
 
+/// They are stored and loaded in words: with alignment checking on, FSAVE and
+/// FRSTOR want no more than their environment does (SDM volume 3A, table 6-7).
 const REGISTERS_BYTES: u64 = 80;
 
 /// FNSAVE: the environment, then ST(0) to ST(7); afterwards as FNINIT.
@@ -220,10 +222,10 @@ fn save<W: Field>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     write_fields::<W>(cpu, bus, op, at)?;
     let mut place = at.plus(7 * W::BYTES);
     for i in 0..8 {
-        let value = cpu.fpu.st(i);
-        cpu.write(bus, place, op.stack, value.mantissa)?;
-        cpu.write(bus, place.plus(8), op.stack, value.sign_exp)?;
-        place = place.plus(10);
+        for word in cpu.fpu.st(i).to_bytes().as_chunks().0 {
+            cpu.write(bus, place, op.stack, u16::from_le_bytes(*word))?;
+            place = place.plus(2);
+        }
     }
     cpu.fpu.initialise();
     Ok(())
@@ -236,9 +238,12 @@ fn restore<W: Field>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     let mut registers = [F80::ZERO; 8];
     let mut place = at.plus(7 * W::BYTES);
     for register in &mut registers {
-        register.mantissa = cpu.read(bus, place, op.stack)?;
-        register.sign_exp = cpu.read(bus, place.plus(8), op.stack)?;
-        place = place.plus(10);
+        let mut bytes = [0; 10];
+        for word in bytes.as_chunks_mut().0 {
+            *word = cpu.read::<u16>(bus, place, op.stack)?.to_le_bytes();
+            place = place.plus(2);
+        }
+        *register = F80::from_bytes(bytes);
     }
     set_fields(cpu, &fields);
     let top = cpu.fpu.top;

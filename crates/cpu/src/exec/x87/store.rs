@@ -109,6 +109,11 @@ fn store<F: Format, const POP: bool>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) 
     let is_stored = control.unmasked(status & !PE) == 0;
     if is_stored {
         value.store(cpu, bus, op)?;
+    } else {
+        // Its place must be writable all the same.
+        let bytes = size_of::<F::Bits>() as u64;
+        let at = cpu.address(op, bytes, true)?;
+        cpu.probe_write_slow(cpu.space, at, bytes, op.stack)?;
     }
     if is_empty {
         cpu.fpu.underflow();
