@@ -129,6 +129,52 @@ impl Cpu {
         }
     }
 
+    /// Where the memory operand lies, where that takes nothing but a hit in the
+    /// soft TLB: 64-bit code, 64-bit address.
+    #[inline(always)]
+    fn quick(&self, op: &Op) -> Option<Linear> {
+        op.quick.then(|| {
+            let base = self.segments[usize::from(op.seg & 7)].base;
+            let index = self.gpr[usize::from(op.index & 31)] << (op.scale & 3);
+            let offset = self.gpr[usize::from(op.base & 31)]
+                .wrapping_add(index)
+                .wrapping_add(op.disp);
+            Linear(base.wrapping_add(offset))
+        })
+    }
+
+    /// Hands the memory operand to `f`. The way that most accesses take calls
+    /// nothing, so that a handler that ends with this needs no frame.
+    #[inline(always)]
+    pub(crate) fn with_load<W: Width>(
+        &mut self,
+        bus: &mut dyn Bus,
+        op: &Op,
+        f: impl FnOnce(&mut Cpu, W),
+    ) -> Flow {
+        if let Some(at) = self.quick(op)
+            && let Some(physical) = self.tlb.read(self.space, at, W::BYTES)
+        {
+            let value = self.ram.load(physical);
+            f(self, value);
+            return Ok(());
+        }
+        self.with_load_slowly(bus, op, f)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn with_load_slowly<W: Width>(
+        &mut self,
+        bus: &mut dyn Bus,
+        op: &Op,
+        f: impl FnOnce(&mut Cpu, W),
+    ) -> Flow {
+        let value = self.load(bus, op)?;
+        f(self, value);
+        Ok(())
+    }
+
     /// The memory operand.
     #[inline(always)]
     pub(crate) fn load<W: Width>(&mut self, bus: &mut dyn Bus, op: &Op) -> Flow<W> {
@@ -139,12 +185,24 @@ impl Cpu {
     /// Stores to the memory operand.
     #[inline(always)]
     pub(crate) fn store<W: Width>(&mut self, bus: &mut dyn Bus, op: &Op, value: W) -> Flow {
+        if let Some(at) = self.quick(op)
+            && let Some(physical) = self.tlb.write(self.space, at, W::BYTES)
+        {
+            self.ram.store(physical, value);
+            return Ok(());
+        }
+        self.store_slowly(bus, op, value)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn store_slowly<W: Width>(&mut self, bus: &mut dyn Bus, op: &Op, value: W) -> Flow {
         let at = self.address(op, W::BYTES, true)?;
         self.write(bus, at, op.stack, value)
     }
 
-    /// Replaces the memory operand by `f` of it; what else `f` gives is
-    /// returned. `f` runs only once nothing can fault any more.
+    /// Replaces the memory operand by `f` of it. `f` runs only once nothing
+    /// can fault any more.
     #[inline(always)]
     pub(crate) fn modify<W: Width>(
         &mut self,
@@ -152,12 +210,25 @@ impl Cpu {
         op: &Op,
         f: impl FnOnce(&mut Cpu, W) -> W,
     ) -> Flow {
-        let at = self.address(op, W::BYTES, true)?;
-        if let Some(physical) = self.tlb.write(self.space, at, W::BYTES) {
+        if let Some(at) = self.quick(op)
+            && let Some(physical) = self.tlb.write(self.space, at, W::BYTES)
+        {
             let value = f(self, self.ram.load(physical));
             self.ram.store(physical, value);
             return Ok(());
         }
+        self.modify_slowly(bus, op, f)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn modify_slowly<W: Width>(
+        &mut self,
+        bus: &mut dyn Bus,
+        op: &Op,
+        f: impl FnOnce(&mut Cpu, W) -> W,
+    ) -> Flow {
+        let at = self.address(op, W::BYTES, true)?;
         self.probe_write::<W>(at, op.stack)?;
         let old = self.read(bus, at, op.stack)?;
         let new = f(self, old);
@@ -230,9 +301,54 @@ impl Cpu {
     #[inline(always)]
     pub(crate) fn push<W: Width>(&mut self, bus: &mut dyn Bus, value: W) -> Flow {
         let rsp = self.gpr[usize::from(gpr::RSP)].wrapping_sub(W::BYTES);
+        if self.is_64()
+            && let Some(physical) = self.tlb.write(self.space, Linear(rsp), W::BYTES)
+        {
+            self.ram.store(physical, value);
+            self.gpr[usize::from(gpr::RSP)] = rsp;
+            return Ok(());
+        }
+        self.push_slowly(bus, value)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push_slowly<W: Width>(&mut self, bus: &mut dyn Bus, value: W) -> Flow {
+        let rsp = self.gpr[usize::from(gpr::RSP)].wrapping_sub(W::BYTES);
         let at = self.stack_address(rsp, W::BYTES, true)?;
         self.write(bus, at, true, value)?;
         self.set_rsp(rsp);
+        Ok(())
+    }
+
+    /// Pops a value for `f`, which runs with the stack pointer already moved.
+    #[inline(always)]
+    pub(crate) fn with_pop<W: Width>(
+        &mut self,
+        bus: &mut dyn Bus,
+        f: impl FnOnce(&mut Cpu, W),
+    ) -> Flow {
+        let rsp = self.gpr[usize::from(gpr::RSP)];
+        if self.is_64()
+            && let Some(physical) = self.tlb.read(self.space, Linear(rsp), W::BYTES)
+        {
+            let value = self.ram.load(physical);
+            self.gpr[usize::from(gpr::RSP)] = rsp.wrapping_add(W::BYTES);
+            f(self, value);
+            return Ok(());
+        }
+        self.with_pop_slowly(bus, f)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn with_pop_slowly<W: Width>(
+        &mut self,
+        bus: &mut dyn Bus,
+        f: impl FnOnce(&mut Cpu, W),
+    ) -> Flow {
+        let value = self.pop(bus)?;
+        f(self, value);
         Ok(())
     }
 

@@ -53,6 +53,9 @@ pub struct Op {
     pub stack: bool,
     /// How the memory operand's address is computed.
     pub address: AddressSize,
+    /// 64-bit code and a 64-bit address: nothing about it needs a check but
+    /// the translation.
+    pub quick: bool,
     /// Number of the first operand's register.
     pub a: u8,
     /// Number of the second operand's register.
@@ -91,6 +94,7 @@ impl Op {
             seg: seg::FLAT,
             stack: false,
             address: AddressSize::Bits64,
+            quick: false,
             a: 0,
             b: 0,
             c: 0,
@@ -155,6 +159,7 @@ impl Op {
             };
             self.stack = segment == Register::SS;
         }
+        self.quick = long && self.address == AddressSize::Bits64;
     }
 
     fn read_addressing(&mut self, insn: &Instruction) {

@@ -66,8 +66,9 @@ pub struct Cpu {
     pub code_size: CodeSize,
     /// Current privilege level, 0 to 3.
     pub cpl: u8,
-    /// ES, CS, SS, DS, FS, GS and [`seg::FLAT`].
-    pub segments: [Segment; 7],
+    /// ES, CS, SS, DS, FS, GS, [`seg::FLAT`], and one that nothing names, so
+    /// that a masked index needs no check.
+    pub segments: [Segment; 8],
 
     /// Recent translations.
     pub tlb: Tlb,
@@ -174,7 +175,7 @@ impl Cpu {
             space: Space::Supervisor,
             code_size: CodeSize::Bits32,
             cpl: 0,
-            segments: [data, code, data, data, data, data, none],
+            segments: [data, code, data, data, data, data, none, none],
             tlb: Tlb::new(),
             tables: Tables::default(),
             ram,

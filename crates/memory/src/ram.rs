@@ -250,16 +250,23 @@ impl Ram {
 
     #[inline]
     fn pointer(&self, at: Physical, bytes: u64) -> *mut u8 {
-        let fits = at.0 <= self.mapped_bytes.wrapping_sub(bytes) && bytes <= self.mapped_bytes;
-        assert!(
-            fits,
-            "bug: guest-physical {:#x}..+{bytes} lies outside of RAM",
-            at.0
-        );
+        if bytes > self.mapped_bytes || at.0 > self.mapped_bytes - bytes {
+            outside(at, bytes);
+        }
         // SAFETY: `at..at + bytes` lies inside the mapping, by the line above,
         // and the mapping's length fits an isize.
         unsafe { self.base.as_ptr().add(at.0 as usize) }
     }
+}
+
+/// Out of the way of [`Ram::load`], which is everywhere.
+#[cold]
+#[inline(never)]
+fn outside(at: Physical, bytes: u64) -> ! {
+    panic!(
+        "bug: guest-physical {:#x}..+{bytes} lies outside of RAM",
+        at.0
+    )
 }
 
 impl Drop for Ram {

@@ -157,13 +157,13 @@ fn register_immediate<B: Binary, W: Width>(cpu: &mut Cpu, _: &mut dyn Bus, op: &
 }
 
 fn register_memory<B: Binary, W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
-    let b = cpu.load::<W>(bus, op)?;
-    let a = cpu.get::<W>(op.a);
-    let result = B::apply(&mut cpu.flags, a, b);
-    if B::KEEPS {
-        cpu.set(op.a, result);
-    }
-    Ok(())
+    cpu.with_load::<W>(bus, op, |cpu, b| {
+        let a = cpu.get::<W>(op.a);
+        let result = B::apply(&mut cpu.flags, a, b);
+        if B::KEEPS {
+            cpu.set(op.a, result);
+        }
+    })
 }
 
 fn memory_register<B: Binary, W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
@@ -180,9 +180,9 @@ fn memory_value<B: Binary, W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op, 
     if B::KEEPS {
         cpu.modify(bus, op, |cpu, a| B::apply(&mut cpu.flags, a, b))
     } else {
-        let a = cpu.load::<W>(bus, op)?;
-        B::apply(&mut cpu.flags, a, b);
-        Ok(())
+        cpu.with_load::<W>(bus, op, |cpu, a| {
+            B::apply(&mut cpu.flags, a, b);
+        })
     }
 }
 

@@ -258,6 +258,21 @@ fn call_memory<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
 
 /// RET, with the immediate (0 without) further bytes released.
 fn ret<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    let rsp = cpu.gpr[usize::from(gpr::RSP)];
+    if cpu.is_64()
+        && let Some(physical) = cpu.tlb.read(cpu.space, Linear(rsp), W::BYTES)
+    {
+        let target = cpu.ram.load::<W>(physical);
+        jump_to(cpu, target)?;
+        cpu.gpr[usize::from(gpr::RSP)] = rsp.wrapping_add(W::BYTES + (op.imm & 0xffff));
+        return Ok(());
+    }
+    ret_slowly::<W>(cpu, bus, op)
+}
+
+#[cold]
+#[inline(never)]
+fn ret_slowly<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     let target = cpu.peek::<W>(bus, 0)?;
     jump_to(cpu, target)?;
     let rsp = cpu.gpr[usize::from(gpr::RSP)].wrapping_add(W::BYTES + (op.imm & 0xffff));

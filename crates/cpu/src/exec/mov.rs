@@ -64,9 +64,7 @@ fn register_immediate<W: Width>(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow
 }
 
 fn register_memory<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
-    let value = cpu.load::<W>(bus, op)?;
-    cpu.set(op.a, value);
-    Ok(())
+    cpu.with_load::<W>(bus, op, |cpu, value| cpu.set(op.a, value))
 }
 
 fn memory_register<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
@@ -125,9 +123,9 @@ fn extend_register<E: Extend, N: Width, W: Width>(cpu: &mut Cpu, _: &mut dyn Bus
 }
 
 fn extend_memory<E: Extend, N: Width, W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
-    let value = E::extend(cpu.load::<N>(bus, op)?);
-    cpu.set(op.a, W::truncate(value));
-    Ok(())
+    cpu.with_load::<N>(bus, op, |cpu, value| {
+        cpu.set(op.a, W::truncate(E::extend(value)));
+    })
 }
 
 fn lea<W: Width>(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
@@ -224,12 +222,9 @@ fn cmov_register<const CODE: u8, W: Width>(cpu: &mut Cpu, _: &mut dyn Bus, op: &
 
 fn cmov_memory<const CODE: u8, W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     // The load takes place, and may fault, whether or not it is used.
-    let loaded = cpu.load::<W>(bus, op)?;
-    let value = if cpu.flags.condition::<CODE>() {
-        loaded
-    } else {
-        cpu.get::<W>(op.a)
-    };
-    cpu.set(op.a, value);
-    Ok(())
+    cpu.with_load::<W>(bus, op, |cpu, loaded| {
+        let taken = cpu.flags.condition::<CODE>();
+        let value = if taken { loaded } else { cpu.get(op.a) };
+        cpu.set(op.a, value);
+    })
 }

@@ -102,9 +102,7 @@ fn push_memory<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
 
 fn pop_register<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     // POP RSP: the value comes last, and stays.
-    let value = cpu.pop::<W>(bus)?;
-    cpu.set(op.a, value);
-    Ok(())
+    cpu.with_pop::<W>(bus, |cpu, value| cpu.set(op.a, value))
 }
 
 /// The address is computed with the stack pointer already moved.
