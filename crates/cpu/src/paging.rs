@@ -258,25 +258,14 @@ impl Cpu {
 }
 
 /// Whether an operand of `bytes` is aligned, as `#AC` sees it (SDM volume 3A,
-<<<<<<< Updated upstream
-/// table 6-7). Other operands above 8 bytes are read in parts.
+/// table 6-7). Of other operands than these the parts are looked at, when they
+/// are accessed.
 fn is_aligned(at: Linear, bytes: u64) -> bool {
     let alignment = match bytes {
-        1 => 1,
-        2..=3 => 2,
-        4..=7 => 4,
-        16 => 16,
-        _ => 8,
-=======
-/// table 6-7). Of larger operands than 8 bytes the parts are looked at, when
-/// they are accessed.
-fn is_aligned(at: Linear, bytes: u64) -> bool {
-    let alignment = match bytes {
-        2 | 4 | 8 => bytes,
-        // An extended number; an XMM register.
-        10 | 16 => 8,
+        2 | 4 | 8 | 16 => bytes,
+        // An extended number.
+        10 => 8,
         _ => 1,
->>>>>>> Stashed changes
     };
     at.0.is_multiple_of(alignment)
 }
