@@ -8,6 +8,7 @@
 use x86::{Linear, gpr, seg};
 
 use crate::op::AddressSize;
+use crate::segment::rights;
 use crate::tlb::Space;
 use crate::width::Width;
 use crate::{Bus, Cpu, Flow, Op, Trap};
@@ -271,13 +272,11 @@ impl Cpu {
     /// Reads with supervisor rights whatever the privilege level: descriptor
     /// tables and task-state segments.
     pub(crate) fn read_system<W: Width>(&mut self, bus: &mut dyn Bus, at: Linear) -> Flow<W> {
-        Ok(W::truncate(self.read_slow(
-            bus,
-            Space::Supervisor,
-            at,
-            W::BYTES as u8,
-            false,
-        )?))
+        if let Some(physical) = self.tlb.read(Space::Supervisor, at, W::BYTES) {
+            return Ok(self.ram.load(physical));
+        }
+        let value = self.read_slow(bus, Space::Supervisor, at, W::BYTES as u8, false)?;
+        Ok(W::truncate(value))
     }
 
     /// Writes with supervisor rights whatever the privilege level.
@@ -399,45 +398,18 @@ impl Cpu {
         bytes: u64,
         write: bool,
     ) -> Flow<Linear> {
-        use crate::segment::rights;
         let register = &self.segments[usize::from(segment)];
-        let fault = if segment == seg::SS {
+        if segment == seg::FLAT {
+            return Ok(Linear(offset & 0xffff_ffff));
+        }
+        let fault = if segment == seg::SS && register.has(rights::P) {
             Trap::SS
         } else {
             Trap::GP
         };
-        let linear = Linear(register.base.wrapping_add(offset) & 0xffff_ffff);
-        if segment == seg::FLAT {
-            return Ok(linear);
-        }
-        if !register.has(rights::S | rights::P) {
-            // A null selector was loaded: the register is unusable.
-            return Err(Trap::GP);
-        }
-        let is_code = register.has(rights::CODE);
-        let allowed = if write {
-            !is_code && register.has(rights::RW)
-        } else {
-            !is_code || register.has(rights::RW)
-        };
-        if !allowed {
-            return Err(Trap::GP);
-        }
-        if register.is_whole() {
-            return Ok(linear);
-        }
-        let last = offset + (bytes - 1);
-        let within = if !is_code && register.has(rights::DC) {
-            let top = if register.has(rights::DB) {
-                0xffff_ffff
-            } else {
-                0xffff
-            };
-            offset > u64::from(register.limit) && last <= top
-        } else {
-            last <= u64::from(register.limit)
-        };
-        if within { Ok(linear) } else { Err(fault) }
+        // Of a stack segment only the limit faults as #SS: it is always
+        // writable.
+        register.linear(offset, bytes, write).ok_or(fault)
     }
 
     /// RIP of the instruction after `op`, in the block in execution.

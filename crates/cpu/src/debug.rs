@@ -12,6 +12,8 @@ pub(crate) mod dr6 {
     pub(crate) const BD: u64 = 1 << 13;
     /// Single step.
     pub(crate) const BS: u64 = 1 << 14;
+    /// All that may be set.
+    pub(crate) const WRITABLE: u64 = 0xe00f;
     /// Bits that are always 1.
     pub(crate) const FIXED: u64 = 0xffff_0ff0;
 }
@@ -23,7 +25,7 @@ pub(crate) mod dr7 {
     /// The bit that is always 1.
     pub(crate) const FIXED: u64 = 1 << 10;
     /// All that may be set.
-    pub(crate) const WRITABLE: u64 = 0xffff_2bff;
+    pub(crate) const WRITABLE: u64 = 0xffff_23ff;
 }
 
 /// What a breakpoint waits for, by its R/W field in DR7.

@@ -4,6 +4,7 @@
 use x86::flags;
 
 use crate::block::{Blocks, Span};
+use crate::debug::dr6;
 use crate::interrupt::Event;
 use crate::state::{GPR_BLOCK, Shadow};
 use crate::{Bus, Cpu, Engine, Exit, Trap, Until};
@@ -22,6 +23,18 @@ struct Lately {
 
 /// A context that no code has.
 const NEVER: u16 = u16::MAX;
+
+/// What follows a look around.
+enum Next {
+    /// Nothing holds on: a block at a time.
+    Block,
+    /// A trap flag, a shadow or a breakpoint holds on: one instruction.
+    One,
+    /// An interrupt or a trap was delivered, which is a branch: look again.
+    Delivered,
+    /// The engine returns.
+    Stop(Exit),
+}
 
 /// The reference engine.
 #[derive(Debug)]
@@ -61,35 +74,37 @@ impl Interpreter {
             if cpu.branches >= branches {
                 return Exit::Reached;
             }
-            if cpu.look
-                && let Some(exit) = self.look_around(cpu, bus)
-            {
-                return exit;
-            }
-            if cpu.look {
-                // Something holds on: a trap flag, a shadow, a breakpoint.
-                if let Err(exit) = self.one(cpu, bus) {
-                    return exit;
-                }
-            } else if let Err(exit) = self.block(cpu, bus) {
+            let next = if cpu.look {
+                self.look_around(cpu, bus)
+            } else {
+                Next::Block
+            };
+            let done = match next {
+                Next::Block => self.block(cpu, bus),
+                Next::One => self.one(cpu, bus),
+                Next::Delivered => Ok(()),
+                Next::Stop(exit) => Err(exit),
+            };
+            if let Err(exit) = done {
                 return exit;
             }
         }
     }
 
-    /// Sees to whatever wants something before the next instruction. Leaves
-    /// `cpu.look` set if the next instruction is to be executed alone.
-    fn look_around(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus) -> Option<Exit> {
+    /// Sees to whatever wants something before the next instruction.
+    fn look_around(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus) -> Next {
         cpu.look = false;
         self.see_writes(cpu);
         if bus.needs_attention() {
             cpu.look = true;
-            return Some(Exit::Attention);
+            return Next::Stop(Exit::Attention);
+        }
+        if cpu.pending_debug != 0 && cpu.shadow != Shadow::MovSs {
+            return self.deliver(cpu, bus, x86::vector::DB, None, Event::Exception);
         }
         if cpu.shadow != Shadow::None {
-            cpu.look = true;
             cpu.in_repeat = false;
-            return None;
+            return Next::One;
         }
         if !cpu.nmi_blocked && bus.take_nmi() {
             cpu.halted = false;
@@ -107,11 +122,11 @@ impl Interpreter {
         }
         if cpu.halted {
             cpu.look = true;
-            return Some(Exit::Halted);
+            return Next::Stop(Exit::Halted);
         }
         cpu.in_repeat = false;
-        cpu.look |= cpu.flags.has(flags::TF) || cpu.breakpoints_armed();
-        None
+        let alone = cpu.flags.has(flags::TF) || cpu.flags.has(flags::RF) || cpu.breakpoints_armed();
+        if alone { Next::One } else { Next::Block }
     }
 
     /// Acts on writes to code by others than the instruction stream.
@@ -128,12 +143,10 @@ impl Interpreter {
         vector: u8,
         code: Option<u32>,
         event: Event,
-    ) -> Option<Exit> {
-        cpu.in_repeat = false;
-        cpu.look = true;
+    ) -> Next {
         match cpu.deliver(bus, vector, code, event) {
-            Ok(()) => None,
-            Err(_) => Some(Exit::Shutdown),
+            Ok(()) => Next::Delivered,
+            Err(_) => Next::Stop(Exit::Shutdown),
         }
     }
 
@@ -149,8 +162,10 @@ impl Interpreter {
             return Err(Exit::Shutdown);
         };
         cpu.shadow = Shadow::None;
-        self.deliver(cpu, bus, vector, code, Event::Exception)
-            .map_or(Ok(()), Err)
+        match self.deliver(cpu, bus, vector, code, Event::Exception) {
+            Next::Stop(exit) => Err(exit),
+            _ => Ok(()),
+        }
     }
 
     /// The block at `rip`.
@@ -210,11 +225,20 @@ impl Interpreter {
         Ok(())
     }
 
-    /// Executes one instruction, or one iteration of a repeated one, and
-    /// whatever trap follows it.
+    /// Delivers what waits, or executes one instruction.
+    fn step(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus) -> Result<(), Exit> {
+        match self.look_around(cpu, bus) {
+            Next::Block | Next::One => self.one(cpu, bus),
+            Next::Delivered => Ok(()),
+            Next::Stop(exit) => Err(exit),
+        }
+    }
+
+    /// Executes one instruction, or one iteration of a repeated one. A debug
+    /// trap after it is a delivery of its own.
     fn one(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus) -> Result<(), Exit> {
         let shadow = cpu.shadow;
-        let single_step = cpu.flags.has(flags::TF);
+        cpu.single_step = cpu.flags.has(flags::TF);
         if shadow != Shadow::MovSs
             && let Some(hit) = cpu.instruction_breakpoint()
         {
@@ -231,6 +255,9 @@ impl Interpreter {
         let rip = cpu.rip;
         cpu.gpr[usize::from(GPR_BLOCK)] = rip;
         cpu.step_repeats = true;
+        // RF is good for one instruction; IRET may set it anew. A fault saves
+        // it as set whatever it is.
+        cpu.flags.rest &= !flags::RF;
         let done = (op.run)(cpu, bus, op);
         cpu.step_repeats = false;
         cpu.look = true;
@@ -243,12 +270,12 @@ impl Interpreter {
             if cpu.shadow == shadow {
                 cpu.shadow = Shadow::None;
             }
-            cpu.flags.rest &= !flags::RF;
-            if single_step {
-                cpu.pending_debug |= 1 << 14;
+            if done.is_err() && cpu.breakpoints_armed() {
+                // Its breakpoint was for the first iteration only.
+                cpu.flags.rest |= flags::RF;
             }
-            if cpu.pending_debug != 0 && cpu.shadow != Shadow::MovSs {
-                return self.trap(cpu, bus, Trap::fault(x86::vector::DB));
+            if cpu.single_step {
+                cpu.pending_debug |= dr6::BS;
             }
         }
         Ok(())
@@ -261,11 +288,8 @@ impl Engine for Interpreter {
         match until {
             Until::Branches(branches) => self.free(cpu, bus, branches),
             Until::Step => {
-                if let Some(exit) = self.look_around(cpu, bus) {
-                    return exit;
-                }
-                self.one(cpu, bus)
-                    .map_or_else(|exit| exit, |()| Exit::Reached)
+                let done = self.step(cpu, bus);
+                done.map_or_else(|exit| exit, |()| Exit::Reached)
             }
             Until::Moment(moment) => {
                 let exit = self.free(cpu, bus, moment.branches);
@@ -279,12 +303,7 @@ impl Engine for Interpreter {
                     if cpu.branches > moment.branches {
                         return Exit::Missed;
                     }
-                    if let Some(exit) = self.look_around(cpu, bus) {
-                        return exit;
-                    }
-                    if cpu.branches == moment.branches
-                        && let Err(exit) = self.one(cpu, bus)
-                    {
+                    if let Err(exit) = self.step(cpu, bus) {
                         return exit;
                     }
                 }

@@ -6,7 +6,9 @@
 mod access;
 mod block;
 mod bus;
+mod cpuid;
 mod debug;
+mod descriptor;
 mod engine;
 mod exec;
 mod flags;

@@ -159,6 +159,7 @@ const SCALARS: &[Field] = &[
     place!("tsc_aux", u64, tsc_aux),
     place!("tsc_adjust", u64, tsc_adjust),
     place!("misc_enable", u64, misc_enable),
+    place!("mtrr_def_type", u64, mtrr_def_type),
     place!("spec_ctrl", u64, spec_ctrl),
     place!("gdtr.base", u64, gdtr.base),
     place!("gdtr.limit", u32, gdtr.limit),

@@ -194,6 +194,31 @@ impl Rig {
         self.cpu.refresh();
     }
 
+    /// Continues in 32-bit protected mode without paging, ring 0, with an IDT
+    /// of 32-bit gates.
+    pub(crate) fn protected(&mut self) {
+        self.cpu.cr0 &= !cr0::PG;
+        self.cpu.efer = 0;
+        self.cpu.tr.limit = 0x67;
+        for vector in 0..256u64 {
+            let handler = HANDLERS + 16 * vector;
+            let gate = handler & 0xffff
+                | u64::from(sel::CODE32_0) << 16
+                | 0x8e00 << 32
+                | (handler >> 16) << 48;
+            self.cpu.ram.store(Physical(IDT + 8 * vector), gate);
+        }
+        let flat = rights::S | rights::P | rights::G | rights::ACCESSED | rights::RW | rights::DB;
+        self.cpu.segments[usize::from(seg::CS)] = Segment {
+            selector: sel::CODE32_0,
+            base: 0,
+            limit: u32::MAX,
+            rights: flat | rights::CODE,
+        };
+        self.cpu.flush_translations();
+        self.cpu.refresh();
+    }
+
     /// Maps the window's page `number` to the physical page `to`.
     pub(crate) fn map(&mut self, number: u64, to: u64, bits: u64) {
         self.cpu.ram.store(Physical(PT + 8 * number), to | bits);

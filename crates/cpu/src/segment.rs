@@ -1,5 +1,7 @@
 //! Segment registers with their hidden parts (SDM volume 3A, 3.4.3).
 
+use x86::Linear;
+
 /// A segment register: the selector and what was loaded with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Segment {
@@ -57,5 +59,34 @@ impl Segment {
     /// within: no limit need be looked at.
     pub const fn is_whole(&self) -> bool {
         self.limit == u32::MAX && !(self.has(rights::S | rights::DC) && !self.has(rights::CODE))
+    }
+
+    /// The linear address of `bytes` at `offset`, with the checks of everything
+    /// outside of 64-bit mode (SDM volume 3A, 5.3 and 5.5); `None` where the
+    /// segment is unusable, of the wrong kind for the access, or ends.
+    pub(crate) fn linear(&self, offset: u64, bytes: u64, write: bool) -> Option<Linear> {
+        let is_code = self.has(rights::CODE);
+        let allowed = if write {
+            !is_code && self.has(rights::RW)
+        } else {
+            !is_code || self.has(rights::RW)
+        };
+        if !self.has(rights::S | rights::P) || !allowed {
+            return None;
+        }
+        let last = offset + (bytes - 1);
+        let within = if self.is_whole() {
+            true
+        } else if !is_code && self.has(rights::DC) {
+            let top = if self.has(rights::DB) {
+                0xffff_ffff
+            } else {
+                0xffff
+            };
+            offset > u64::from(self.limit) && last <= top
+        } else {
+            last <= u64::from(self.limit)
+        };
+        within.then(|| Linear(self.base.wrapping_add(offset) & 0xffff_ffff))
     }
 }

@@ -129,8 +129,14 @@ pub struct Cpu {
     pub tsc_adjust: u64,
     /// IA32_MISC_ENABLE.
     pub misc_enable: u64,
+    /// IA32_MTRR_DEF_TYPE: stored, without effect, as there are no caches.
+    pub mtrr_def_type: u64,
     /// IA32_SPEC_CTRL: stored, without effect.
     pub spec_ctrl: u64,
+
+    /// What CPUID says of the time-stamp counter's frequency. From the
+    /// machine's configuration; never changes while it runs.
+    pub tsc_hz: u64,
 
     /// What the last instruction holds off.
     pub shadow: Shadow,
@@ -138,6 +144,10 @@ pub struct Cpu {
     pub halted: bool,
     /// A repeated string instruction at `rip` has begun and not ended.
     pub in_repeat: bool,
+    /// A single-step trap follows the instruction in execution: TF as it was
+    /// before, unless the instruction says otherwise (INT n, SYSCALL, SYSRET).
+    /// Means nothing between instructions.
+    pub(crate) single_step: bool,
     /// Repeated string instructions are to stop after each iteration.
     pub step_repeats: bool,
     /// Non-maskable interrupts are held off until IRET.
@@ -211,11 +221,15 @@ impl Cpu {
             pat: 0x0007_0406_0007_0406,
             tsc_aux: 0,
             tsc_adjust: 0,
-            misc_enable: 1,
+            // Fast strings; no branch trace, no precise event sampling.
+            misc_enable: 0x1801,
+            mtrr_def_type: 0x806,
             spec_ctrl: 0,
+            tsc_hz: 1_000_000_000,
             shadow: Shadow::None,
             halted: false,
             in_repeat: false,
+            single_step: false,
             step_repeats: false,
             nmi_blocked: false,
             pending_debug: 0,
@@ -247,6 +261,13 @@ impl Cpu {
         } else {
             CodeSize::Bits16
         };
+        self.refresh_rights();
+        self.look = true;
+    }
+
+    /// The part of [`Cpu::refresh`] that follows from EFLAGS.AC too, for
+    /// whoever changes nothing else.
+    pub(crate) fn refresh_rights(&mut self) {
         let aligned = self.cr0 & cr0::AM != 0 && self.flags.has(x86::flags::AC);
         self.space = if self.cpl == 3 && aligned {
             Space::UserAc
@@ -257,7 +278,6 @@ impl Cpu {
         } else {
             Space::Supervisor
         };
-        self.look = true;
     }
 
     /// Whether IA-32e mode is active (64-bit or compatibility).

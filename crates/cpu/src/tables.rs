@@ -94,8 +94,9 @@ pub(crate) struct Step {
 }
 
 impl Cpu {
-    /// Drops all translations.
+    /// Drops all translations. The code in execution may be elsewhere now.
     pub(crate) fn flush_translations(&mut self) {
+        self.look = true;
         self.tlb.flush();
         self.tables.epoch += 1;
     }
@@ -192,6 +193,8 @@ impl Cpu {
             table.base.wrapping_add(index << span_bits),
         ));
         let fetch = table.fetch && old & pte::NX == 0;
+        // It may be this very block's page.
+        self.look |= fetch;
         if table.level == 1 {
             self.tlb.flush_page(start, fetch);
         } else {

@@ -157,7 +157,7 @@ impl Tlb {
     /// fetched from it.
     pub fn flush_page(&mut self, linear: Linear, fetch: bool) {
         for space in 0..SPACES {
-            self.entries[space * ENTRIES | Self::index(Space::Supervisor, linear)] = EMPTY;
+            self.entries[(space * ENTRIES) | Self::index(Space::Supervisor, linear)] = EMPTY;
         }
         self.fetch_generation += u64::from(fetch);
     }

@@ -4,18 +4,25 @@
 mod alu;
 mod bits;
 mod branch;
+mod control;
 mod decimal;
+mod event;
 mod exchange;
+mod far;
 mod flag;
 mod form;
 mod mmx;
 mod mov;
+mod msr;
 mod multiply;
+mod port;
 mod save;
+mod segment;
 mod shift;
 mod sse;
 mod stack;
 mod string;
+mod syscall;
 mod x87;
 
 use iced_x86::{FlowControl, Instruction, Mnemonic};
@@ -46,6 +53,13 @@ pub(crate) fn lower(insn: &Instruction) -> Op {
         mmx::lower,
         sse::lower,
         save::lower,
+        event::lower,
+        segment::lower,
+        syscall::lower,
+        far::lower,
+        control::lower,
+        msr::lower,
+        port::lower,
     ];
     if let Some(run) = FAMILIES.iter().find_map(|lower| lower(insn, &mut op)) {
         op.run = run;
@@ -60,7 +74,9 @@ pub(crate) fn ends_block(insn: &Instruction) -> bool {
     if insn.is_invalid() {
         return true;
     }
-    insn.flow_control() != FlowControl::Next || matches!(insn.mnemonic(), Mnemonic::Hlt)
+    insn.flow_control() != FlowControl::Next
+        || matches!(insn.mnemonic(), Mnemonic::Hlt)
+        || control::ends_block(insn)
 }
 
 /// The end of a block that was cut: goes on at offset `end`.
