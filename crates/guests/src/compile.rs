@@ -41,6 +41,7 @@ const KERNEL: [&str; 5] = [
 /// Builds the program that holds all test programs and workloads, chosen by the name it is called by.
 pub(crate) fn programs(scratch: &Path, output: &Path) -> Result<(), Error> {
     let folder = write_sources(scratch, sources::PROGRAMS)?;
+    write_sources(scratch, sources::WORKLOADS)?;
     let mut command = gcc();
     command.args([
         "-std=gnu11",
@@ -55,7 +56,8 @@ pub(crate) fn programs(scratch: &Path, output: &Path) -> Result<(), Error> {
     command
         .arg("-I")
         .arg(&folder)
-        .args(c_files(&folder, sources::PROGRAMS));
+        .args(c_files(&folder, sources::PROGRAMS))
+        .args(c_files(&folder, sources::WORKLOADS));
     command.arg("-o").arg(output).arg("-lm");
     run(&mut command)
 }

@@ -39,6 +39,12 @@ pub const DEFAULT_APPEND: &str = "console=ttyS0";
 /// The line that the default guest prints when its shell is about to start.
 pub const READY: &str = "ReVirt guest ready.";
 
+/// The command in the default guest that runs every program whose output is the same on every machine.
+pub const CHECKS: &str = "checks";
+
+/// What [`CHECKS`] prints; taken from silicon.
+pub const CHECKS_EXPECTED: &str = sources::CHECKS_EXPECTED;
+
 /// One of Debian's kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernel {

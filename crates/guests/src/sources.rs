@@ -11,18 +11,50 @@ macro_rules! sources {
 
 /// Goes into the initramfs as it is: path from the root, text.
 pub(crate) const INITRAMFS: &[Source] =
-    sources!("initramfs": "init", "etc/profile", "bin/benchmark");
+    sources!("initramfs": "init", "etc/profile", "bin/benchmark", "bin/checks");
 
 /// The 64-bit programs, linked into one.
 pub(crate) const PROGRAMS: &[Source] = sources!("programs":
     "programs.h",
     "main.c",
+    "code.c",
+    "faults.c",
+    "floats.c",
+    "processor.c",
     "race.c",
     "signal.c",
+    "sleepy.c",
+    "vectors.c",
+);
+
+/// The workloads, linked into the same.
+pub(crate) const WORKLOADS: &[Source] = sources!("workloads":
+    "branches.c",
+    "busy.c",
+    "copy.c",
+    "crc.c",
+    "exec.c",
+    "fault.c",
+    "fork.c",
+    "hash.c",
+    "indirect.c",
+    "libm.c",
+    "list.c",
+    "matrix.c",
+    "pipe.c",
+    "recursion.c",
+    "signals.c",
+    "sort.c",
+    "string.c",
+    "syscall.c",
+    "x87.c",
 );
 
 /// The 32-bit program.
 pub(crate) const IA32: &[Source] = sources!("ia32": "ia32.c");
+
+/// What the script `bin/checks` prints on every machine.
+pub(crate) const CHECKS_EXPECTED: &str = include_str!("../../../guests/expected/checks.txt");
 
 /// What all bare-metal kernels share.
 pub(crate) const KERNEL_PARTS: &[Source] = sources!("kernels":
@@ -75,7 +107,7 @@ pub(crate) const KERNELS: &[Kernel] = kernels!(
 
 /// Every source, for the digest that tells whether a built guest is still the one described here.
 pub(crate) fn all() -> impl Iterator<Item = Source> {
-    let lists = [INITRAMFS, PROGRAMS, IA32, KERNEL_PARTS]
+    let lists = [INITRAMFS, PROGRAMS, WORKLOADS, IA32, KERNEL_PARTS]
         .into_iter()
         .flatten()
         .copied();
@@ -108,6 +140,7 @@ mod tests {
         let folders = [
             ("initramfs", INITRAMFS),
             ("programs", PROGRAMS),
+            ("workloads", WORKLOADS),
             ("ia32", IA32),
             ("kernels", KERNEL_PARTS),
         ];
@@ -116,6 +149,7 @@ mod tests {
             .flat_map(|(folder, list)| list.iter().map(move |(name, _)| (folder, name)))
             .map(|(folder, name)| guests.join(folder).join(name))
             .collect();
+        listed.insert(guests.join("expected/checks.txt"));
         for kernel in KERNELS {
             listed.insert(guests.join("kernels").join(kernel.name));
             listed.insert(
