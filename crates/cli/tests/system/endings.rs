@@ -1,0 +1,177 @@
+//! Every way in which a recording can end, and its replay.
+
+use std::ffi::OsStr;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::revirt::{Running, command, console_machine, on, record_console, replay, scratch, with};
+
+/// Records `input`; fails unless the recording ends for `reason` with `code`,
+/// and the replay ends the same way.
+#[track_caller]
+fn ends(input: &[u8], reason: &str, code: i32) {
+    let (_folder, dir) = scratch();
+    let recorded = record_console(&dir, input).expect(code);
+    assert_eq!(recorded.json()["reason"], reason);
+    let replayed = replay(&dir, &[]).expect(0);
+    assert_eq!(replayed.json()["reason"], reason);
+    assert_eq!(replayed.stdout, recorded.stdout);
+    on("verify", &dir, &[]).expect(0);
+}
+
+#[test]
+fn a_guest_that_halts_for_ever_is_ended() {
+    ends(b"d", "halted", 1);
+}
+
+#[test]
+fn a_triple_fault_is_a_crash() {
+    ends(b"t", "crashed", 1);
+}
+
+#[test]
+fn a_reset_ends_the_run() {
+    ends(b"r", "reset", 0);
+}
+
+#[test]
+fn a_jump_to_nowhere_is_the_guests_own_fault() {
+    ends(b"x", "powered-off", 0);
+}
+
+/// Records `console.c` in `dir` and waits for it to be ready.
+fn start(dir: &std::path::Path) -> Running {
+    let verb = [
+        OsStr::new("record"),
+        OsStr::new("--json"),
+        OsStr::new("-o"),
+        dir.as_os_str(),
+    ];
+    let mut running = Running::start(&mut command(&with(&verb, console_machine())));
+    running.wait_for("ready");
+    running
+}
+
+#[test]
+fn a_signal_closes_the_recording() {
+    for (signal, input) in [("TERM", b"ssss"), ("INT", b"cccc")] {
+        let (_folder, dir) = scratch();
+        let mut running = start(&dir);
+        running.type_in(input);
+        std::thread::sleep(Duration::from_millis(500));
+        running.signal(signal);
+        let recorded = running.end().expect(0);
+        assert!(
+            recorded.took < Duration::from_secs(30),
+            "{:?}",
+            recorded.took
+        );
+        assert_eq!(recorded.json()["reason"], "stopped");
+        on("verify", &dir, &[]).expect(0);
+        assert_eq!(replay(&dir, &[]).expect(0).stdout, recorded.stdout);
+    }
+}
+
+#[test]
+fn a_recording_that_was_killed_replays_up_to_there() {
+    let (_folder, dir) = scratch();
+    let mut running = start(&dir);
+    running.type_in(b"accccc");
+    running.wait_for("counted");
+    std::thread::sleep(Duration::from_millis(2500));
+    running.signal("KILL");
+    let recorded = running.end();
+    assert_eq!(recorded.code, None);
+    let replayed = replay(&dir, &[]).expect(0);
+    assert_eq!(replayed.json()["outcome"], "cut-off");
+    assert!(
+        replayed.text().contains("you said a\n"),
+        "{}",
+        replayed.text()
+    );
+    assert!(
+        recorded.stdout.starts_with(&replayed.stdout),
+        "{}",
+        replayed.text()
+    );
+    assert_eq!(on("verify", &dir, &[]).expect(1).json()["whole"], false);
+}
+
+#[test]
+fn a_full_disk_ends_the_recording_and_what_was_sealed_replays() {
+    let (_folder, dir) = scratch();
+    // A limit on the length of files stands in for a disk that fills up.
+    let script = "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\"";
+    let verb = [
+        OsStr::new("record"),
+        OsStr::new("--json"),
+        OsStr::new("-o"),
+        dir.as_os_str(),
+    ];
+    let revirt = command(&with(&verb, console_machine()));
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", script])
+        .arg(revirt.get_program())
+        .args(revirt.get_args());
+    let mut running = Running::start(&mut shell);
+    running.type_all([vec![b'\n'; 200_000], b"ssq".to_vec()].concat());
+    let recorded = running.end().expect(2);
+    let error = recorded.json()["error"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    assert!(error.contains("the recording stops here"), "{error}");
+    let replayed = replay(&dir, &[]).expect(0);
+    assert_eq!(replayed.json()["outcome"], "cut-off");
+    assert!(
+        recorded.stdout.starts_with(&replayed.stdout),
+        "{}",
+        replayed.text()
+    );
+}
+
+/// Records on a terminal, which `script` makes, and types `keys` once the
+/// guest is ready.
+fn on_a_terminal(dir: &std::path::Path, keys: &[&[u8]]) -> crate::revirt::Ran {
+    let quoted = |word: &OsStr| format!("'{}'", word.to_string_lossy());
+    let verb = [OsStr::new("record"), OsStr::new("-o"), dir.as_os_str()];
+    let revirt = command(&with(&verb, console_machine()));
+    let words: Vec<String> = std::iter::once(revirt.get_program())
+        .chain(revirt.get_args())
+        .map(quoted)
+        .collect();
+    let mut script = Command::new("script");
+    script.args([
+        "--quiet",
+        "--return",
+        "--command",
+        &words.join(" "),
+        "/dev/null",
+    ]);
+    let mut running = Running::start(&mut script);
+    running.wait_for("ready");
+    for key in keys {
+        running.type_in(key);
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    running.end()
+}
+
+#[test]
+fn the_escape_key_quits() {
+    let (_folder, dir) = scratch();
+    let ran = on_a_terminal(&dir, &[b"s", b"\x1d", b"q"]).expect(0);
+    assert!(ran.text().contains("stopped after"), "{}", ran.text());
+    on("verify", &dir, &[]).expect(0);
+    replay(&dir, &[]).expect(0);
+}
+
+#[test]
+fn the_escape_key_presses_the_power_button() {
+    let (_folder, dir) = scratch();
+    on_a_terminal(&dir, &[b"s", b"\x1dh", b"\x1dp", b"q"]).expect(0);
+    let info = on("info", &dir, &[]).expect(0).json();
+    assert_eq!(info["doors"]["power-button"]["inputs"], 1);
+    replay(&dir, &[]).expect(0);
+}

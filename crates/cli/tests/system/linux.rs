@@ -1,0 +1,109 @@
+//! Debian's kernel, recorded and replayed.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::revirt::{Ran, Running, command, guests, on, scratch};
+
+/// A boot and a little work, on a machine that has other things to do.
+const LIMIT: Duration = Duration::from_secs(400);
+
+fn linux(arguments: &[&str], input: &[u8]) -> Ran {
+    let mut running = Running::start(&mut command(arguments)).within(LIMIT);
+    running.type_all(input.to_vec());
+    running.end()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a plain path")
+}
+
+/// Records `program`, run by the default guest without input.
+fn record_program(dir: &Path, program: &str, options: &[&str]) -> Ran {
+    let append = format!("console=ttyS0 revirt.run=\"{program}\"");
+    let arguments = ["record", "--json", "--append", &append, "-o", text(dir)];
+    linux(&[&arguments[..], options].concat(), b"").expect(0)
+}
+
+fn replay_linux(dir: &Path, options: &[&str]) -> Ran {
+    linux(&[&["replay", "--json", text(dir)], options].concat(), b"")
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "boots Linux: needs a release build")]
+fn a_session_at_the_shell_replays_to_the_byte() {
+    let (_folder, dir) = scratch();
+    let recorded = linux(
+        &["record", "--json", "-o", text(&dir)],
+        b"uname -sr\necho two plus three is $((2+3))\nexit\n",
+    );
+    let recorded = recorded.expect(0);
+    assert_eq!(recorded.json()["reason"], "powered-off");
+    assert!(
+        recorded.text().contains("two plus three is 5"),
+        "{}",
+        recorded.text()
+    );
+    let replayed = replay_linux(&dir, &[]).expect(0);
+    assert_eq!(replayed.text(), recorded.text());
+    assert_eq!(replayed.json()["outcome"], "complete");
+    on("verify", &dir, &[]).expect(0);
+}
+
+/// ReVirt's own experiments: two processes that race for a variable, and one
+/// that a timer's signal interrupts.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "boots Linux: needs a release build")]
+fn five_recordings_of_races_and_signals_differ_and_each_replays() {
+    let mut races = HashSet::new();
+    let mut signals = HashSet::new();
+    for _ in 0..5 {
+        let (_folder, dir) = scratch();
+        let recorded = record_program(&dir, "race 5; echo between; signal 5", &[]);
+        assert_eq!(replay_linux(&dir, &[]).expect(0).text(), recorded.text());
+        let text = recorded.text();
+        let programs = text
+            .split("ReVirt guest")
+            .last()
+            .map_or("", |_| text.as_str());
+        let (race, signal) = programs.rsplit_once("between").expect("both ran");
+        let lines = |part: &str| {
+            part.lines()
+                .rev()
+                .filter(|line| !line.starts_with('['))
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
+        races.insert(lines(race));
+        signals.insert(lines(signal));
+    }
+    assert_eq!(races.len(), 5, "{races:?}");
+    assert_eq!(signals.len(), 5, "{signals:?}");
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "boots Linux: needs a release build")]
+fn debians_generic_kernel_with_four_gib_replays() {
+    let (_folder, dir) = scratch();
+    let kernel = guests()
+        .kernel(guests::Kernel::Generic)
+        .expect("apt fetches it");
+    let initrd = guests().initrd_gz().expect("gcc builds it");
+    let options: [OsString; 6] = [
+        "--memory".into(),
+        "4G".into(),
+        "--kernel".into(),
+        kernel.into(),
+        "--initrd".into(),
+        initrd.into(),
+    ];
+    let options: Vec<&str> = options
+        .iter()
+        .map(|option| option.to_str().expect("a plain path"))
+        .collect();
+    let recorded = record_program(&dir, "uname -a; free", &options);
+    let replayed = replay_linux(&dir, &[]).expect(0);
+    assert_eq!(replayed.text(), recorded.text());
+}

@@ -1,0 +1,14 @@
+//! The whole command, on real guests.
+//!
+//! Most tests run `guests/kernels/console.c`, which does what it is told in
+//! milliseconds. Those in [`linux`] boot Debian's kernel and want a release
+//! build.
+
+mod bad_input;
+mod checks;
+mod damage;
+mod endings;
+mod inspection;
+mod linux;
+mod recording;
+mod revirt;
