@@ -242,10 +242,8 @@ impl Cpu {
         if let Some(physical) = self.tlb.read(self.space, at, 16) {
             return Ok(self.ram.load(physical));
         }
-        if self.space == Space::UserAc {
-            // The halves may be aligned where the whole isn't.
-            self.probe_read_slow(self.space, at, 16, stack)?;
-        }
+        // The halves may be aligned, or canonical, where the whole isn't.
+        self.probe_read_slow(self.space, at, 16, stack)?;
         let low: u64 = self.read(bus, at, stack)?;
         let high: u64 = self.read(bus, at.plus(8), stack)?;
         Ok(u128::from(high) << 64 | u128::from(low))

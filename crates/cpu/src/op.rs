@@ -157,7 +157,16 @@ impl Op {
             } else {
                 number
             };
-            self.stack = segment == Register::SS;
+            self.stack = if long {
+                // There a prefix that names SS, DS, ES or CS has no meaning.
+                let is_stack = matches!(
+                    insn.memory_base(),
+                    Register::RSP | Register::RBP | Register::ESP | Register::EBP
+                );
+                is_stack && number < seg::FS
+            } else {
+                segment == Register::SS
+            };
         }
         self.quick = long && self.address == AddressSize::Bits64;
     }

@@ -154,6 +154,9 @@ impl Cpu {
         if self.long_mode() && !(at.is_canonical() && last.is_canonical()) {
             return Err(if stack { Trap::SS } else { Trap::GP });
         }
+        if space == Space::UserAc && !is_aligned(at, bytes) {
+            return Err(Trap::with_code(vector::AC, 0));
+        }
         let first_bytes = bytes.min(PAGE_BYTES - at.offset());
         let first = self.walk(space, at, access)?;
         let second = if first_bytes < bytes {
@@ -165,9 +168,6 @@ impl Cpu {
         } else {
             None
         };
-        if space == Space::UserAc && !is_aligned(at, bytes) {
-            return Err(Trap::with_code(vector::AC, 0));
-        }
         Ok(Span {
             first,
             second,

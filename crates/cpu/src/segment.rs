@@ -76,7 +76,8 @@ impl Segment {
         }
         let last = offset + (bytes - 1);
         let within = if self.is_whole() {
-            true
+            // Even the widest segment ends at 4 GiB: accesses don't wrap.
+            last <= 0xffff_ffff
         } else if !is_code && self.has(rights::DC) {
             let top = if self.has(rights::DB) {
                 0xffff_ffff

@@ -318,9 +318,9 @@ fn maskmovq(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     cpu.check_mmx()?;
     // iced's operands are the implied memory, then the two registers.
     let (value, mask) = (cpu.fpu.mmx(op.b), cpu.fpu.mmx(op.c));
-    cpu.store_masked(bus, op, &value.to_le_bytes(), &mask.to_le_bytes())?;
+    // Even if the store faults: so does the silicon.
     cpu.fpu.enter_mmx();
-    Ok(())
+    cpu.store_masked(bus, op, &value.to_le_bytes(), &mask.to_le_bytes())
 }
 
 fn pmovmskb(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {

@@ -228,16 +228,22 @@ impl Cpu {
 
     /// The memory operand, all of whose pages can be accessed.
     fn area(&mut self, op: &Op, alignment: u64, bytes: u64, write: bool) -> Flow<Area> {
-        let start = self.address(op, bytes, write)?;
-        if start.0 & (alignment - 1) != 0 {
+        let start = self
+            .address(op, bytes, write)
+            .map_err(|fault| self.misaligned_or(fault, op, alignment))?;
+        if self.is_64() && !start.is_canonical() {
+            return Err(if op.stack { Trap::SS } else { Trap::GP });
+        }
+        if !start.0.is_multiple_of(alignment) {
             return Err(Trap::GP);
         }
         let area = Area {
             start,
             stack: op.stack,
         };
-        // It lies in two pages at most. Bytes that are not used fault too.
-        for at in [start, start.plus(bytes - 1)] {
+        // It lies in two pages at most. Bytes that are not used fault too; the
+        // last one first, as on the silicon.
+        for at in [start.plus(bytes - 1), start] {
             if write {
                 self.probe_write::<u8>(at, op.stack)?;
             } else {

@@ -88,11 +88,22 @@ impl Cpu {
     /// The address of a memory operand of 16 bytes that must be aligned.
     #[inline(always)]
     fn aligned_address(&self, op: &Op, write: bool) -> Flow<Linear> {
-        let at = self.address(op, 16, write)?;
-        if at.0 & 15 == 0 {
-            Ok(at)
+        match self.address(op, 16, write) {
+            Ok(at) if at.0 & 15 == 0 => Ok(at),
+            Ok(_) => Err(Trap::GP),
+            Err(fault) => Err(self.misaligned_or(fault, op, 16)),
+        }
+    }
+
+    /// `#GP(0)` if the memory operand is misaligned, else `fault`, which its
+    /// segment gives: alignment is looked at first.
+    #[cold]
+    pub(in crate::exec) fn misaligned_or(&self, fault: Trap, op: &Op, alignment: u64) -> Trap {
+        let base = self.segments[usize::from(op.seg)].base;
+        if base.wrapping_add(self.offset(op)).is_multiple_of(alignment) {
+            fault
         } else {
-            Err(Trap::GP)
+            Trap::GP
         }
     }
 }

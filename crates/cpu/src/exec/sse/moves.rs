@@ -200,13 +200,18 @@ impl Cpu {
             AddressSize::Bits32 => rdi & 0xffff_ffff,
             AddressSize::Bits16 => rdi & 0xffff,
         };
-        let bytes = BYTES as u64;
-        let start = self.string_address(op.seg, offset, bytes, true)?;
-        for part in (0..bytes).step_by(8) {
-            self.probe_write::<u64>(start.plus(part), op.stack)?;
+        // Eight bytes at a time, as to limits and alignment.
+        let part =
+            |cpu: &Cpu, start: u64| cpu.string_address(op.seg, offset.wrapping_add(start), 8, true);
+        for start in (0..BYTES as u64).step_by(8) {
+            let at = part(self, start)?;
+            self.probe_write::<u64>(at, op.stack)?;
         }
-        for i in (0..BYTES).filter(|&i| mask[i] >> 7 != 0) {
-            self.write(bus, start.plus(i as u64), op.stack, values[i])?;
+        for (i, value) in (0u8..).zip(values.iter().copied()) {
+            if mask[usize::from(i)] >> 7 != 0 {
+                let at = part(self, u64::from(i & 8))?.plus(u64::from(i & 7));
+                self.write(bus, at, op.stack, value)?;
+            }
         }
         Ok(())
     }
