@@ -8,10 +8,13 @@
 //! backwards and never stops. All arithmetic is on integers, so that every
 //! host computes the same.
 
+use minicbor::{Decode, Encode};
+
 /// Fraction bits of a rate in nanoseconds a branch.
 const FRACTION: u32 = 32;
-/// Before the first sample: 64 ns a branch.
-const RATE_AT_START: u64 = 64 << FRACTION;
+/// Before the first sample: 4 ns a branch. Rather too little: a guest that is
+/// behind jumps forward, one that is ahead must wait.
+const RATE_AT_START: u64 = 4 << FRACTION;
 /// 1/256 ns a branch: no engine is as quick.
 const RATE_MIN: u64 = 1 << (FRACTION - 8);
 /// About 1 ms a branch.
@@ -20,8 +23,30 @@ const RATE_MAX: u64 = 1 << (FRACTION + 20);
 const SLEW_NS: u64 = 250_000_000;
 /// A guest behind by more than this jumps forward.
 const JUMP_NS: u64 = 50_000_000;
+/// The end of time, in 146 years: so that no sum overflows.
+const END_NS: u64 = 1 << 62;
 /// A stretch of fewer branches says nothing about the rate.
 const STRETCH_BRANCHES_MIN: u64 = 1000;
+
+/// A [`Clock`], saved.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct ClockState {
+    #[n(0)]
+    base_branches: u64,
+    #[n(1)]
+    base_ns: u64,
+    #[n(2)]
+    rate: u64,
+    #[n(3)]
+    measured_rate: u64,
+    #[n(4)]
+    sample_branches: u64,
+    #[n(5)]
+    sample_host_ns: u64,
+    #[n(6)]
+    skipped_ns: u64,
+}
 
 /// The machine's clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,11 +93,15 @@ impl Clock {
     pub fn at(&self, branches: u64) -> u64 {
         let along = u128::from(branches.saturating_sub(self.base_branches)) * u128::from(self.rate);
         let along_ns = u64::try_from(along >> FRACTION).unwrap_or(u64::MAX);
-        self.base_ns.saturating_add(along_ns)
+        self.base_ns.saturating_add(along_ns).min(END_NS)
     }
 
-    /// The first branch count at which the clock has reached `ns`.
+    /// The first branch count at which the clock has reached `ns`; `u64::MAX`
+    /// for what lies beyond the end of time.
     pub fn branches_at(&self, ns: u64) -> u64 {
+        if ns > END_NS {
+            return u64::MAX;
+        }
         let ahead = u128::from(ns.saturating_sub(self.base_ns)) << FRACTION;
         let branches = ahead.div_ceil(u128::from(self.rate));
         self.base_branches
@@ -84,6 +113,7 @@ impl Clock {
     /// says nothing about its speed.
     pub fn sample(&mut self, branches: u64, host_ns: u64, is_idle: bool) {
         let now_ns = self.at(branches);
+        let host_ns = host_ns.min(END_NS);
         if !is_idle {
             self.measure(branches, host_ns);
         }
@@ -111,8 +141,43 @@ impl Clock {
     pub fn skip(&mut self, branches: u64, ns: u64) {
         let now_ns = self.at(branches);
         self.base_branches = branches + 1;
-        self.base_ns = now_ns.max(ns);
+        self.base_ns = now_ns.max(ns).min(END_NS);
         self.skipped_ns = self.skipped_ns.saturating_add(self.base_ns - now_ns);
+    }
+
+    /// Its whole state.
+    pub(crate) fn save(&self) -> ClockState {
+        let Clock {
+            base_branches,
+            base_ns,
+            rate,
+            measured_rate,
+            sample_branches,
+            sample_host_ns,
+            skipped_ns,
+        } = *self;
+        ClockState {
+            base_branches,
+            base_ns,
+            rate,
+            measured_rate,
+            sample_branches,
+            sample_host_ns,
+            skipped_ns,
+        }
+    }
+
+    /// Takes on a state that [`Clock::save`] gave.
+    pub(crate) fn restore(state: &ClockState) -> Clock {
+        Clock {
+            base_branches: state.base_branches,
+            base_ns: state.base_ns.min(END_NS),
+            rate: state.rate.clamp(RATE_MIN, RATE_MAX),
+            measured_rate: state.measured_rate.clamp(RATE_MIN, RATE_MAX),
+            sample_branches: state.sample_branches,
+            sample_host_ns: state.sample_host_ns,
+            skipped_ns: state.skipped_ns,
+        }
     }
 
     /// The measured rate, bent so that what takes [`SLEW_NS`] takes `ns`.
@@ -138,5 +203,98 @@ impl Clock {
             .clamp(RATE_MIN, RATE_MAX);
         // Halfway: a stretch is long enough to be believed, but work varies.
         self.measured_rate = u64::midpoint(self.measured_rate, rate);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Event {
+        Run(u64),
+        Sample { later_ns: i64, is_idle: bool },
+        Skip(u64),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            (0u64..1 << 34).prop_map(Event::Run),
+            (-(1i64 << 31)..1 << 34, any::<bool>())
+                .prop_map(|(later_ns, is_idle)| Event::Sample { later_ns, is_idle }),
+            (0u64..1 << 40).prop_map(Event::Skip),
+        ]
+    }
+
+    /// A clock after `events`, with the branch count they led to; checks on the
+    /// way that time never ran backwards.
+    fn clock_after(events: &[Event]) -> (Clock, u64) {
+        let (mut clock, mut branches, mut host_ns) = (Clock::new(), 0u64, 0u64);
+        let mut latest_ns = 0;
+        for event in events {
+            match event {
+                Event::Run(more) => branches += more,
+                Event::Sample { later_ns, is_idle } => {
+                    host_ns = host_ns.saturating_add_signed(*later_ns);
+                    clock.sample(branches, host_ns, *is_idle);
+                }
+                Event::Skip(ns) => {
+                    clock.skip(branches, *ns);
+                    branches += 1;
+                }
+            }
+            assert!(clock.at(branches) >= latest_ns);
+            latest_ns = clock.at(branches);
+        }
+        (clock, branches)
+    }
+
+    proptest! {
+        #[test]
+        fn time_never_runs_backwards(events in prop::collection::vec(event(), 0..40)) {
+            clock_after(&events);
+        }
+
+        #[test]
+        fn a_deadline_is_reached_at_its_branch_and_not_before(
+            events in prop::collection::vec(event(), 0..10),
+            ahead_ns in 1u64..1 << 36,
+        ) {
+            let (clock, branches) = clock_after(&events);
+            let deadline_ns = clock.at(branches) + ahead_ns;
+            let due = clock.branches_at(deadline_ns);
+            prop_assert!(due > branches);
+            prop_assert!(clock.at(due) >= deadline_ns);
+            prop_assert!(clock.at(due - 1) < deadline_ns);
+        }
+
+        #[test]
+        fn a_saved_clock_comes_back(events in prop::collection::vec(event(), 0..10)) {
+            let (clock, _) = clock_after(&events);
+            prop_assert_eq!(Clock::restore(&clock.save()), clock);
+        }
+
+        #[test]
+        fn guest_time_finds_the_host_s(speed in 256u64..100_000, ahead_ns in 0u64..1_000_000_000) {
+            // A host on which a branch takes `speed` / 256 ns, a guest that is
+            // ahead at first.
+            let (mut clock, mut branches, mut host_ns) = (Clock::new(), 0u64, 0u64);
+            clock.skip(0, ahead_ns);
+            for _ in 0..80 {
+                host_ns += 100_000_000;
+                branches += 100_000_000 * 256 / speed;
+                clock.sample(branches, host_ns, false);
+            }
+            prop_assert!(clock.at(branches).abs_diff(host_ns) < 5_000_000);
+        }
+    }
+
+    #[test]
+    fn a_guest_far_behind_jumps_forward() {
+        let mut clock = Clock::new();
+        clock.sample(1_000_000, 10_000_000_000, false);
+        assert_eq!(clock.at(1_000_000), 10_000_000_000);
     }
 }

@@ -58,6 +58,8 @@ pub struct MachineConfig {
 
 /// 1 GHz: guest time has a resolution of 1 ns, so a tick is one.
 const TSC_HZ: u64 = 1_000_000_000;
+/// Frequencies that kernels can reckon with.
+const TSC_HZ_RANGE: std::ops::RangeInclusive<u64> = 1_000_000..=100_000_000_000;
 
 impl MachineConfig {
     /// A machine of `memory_bytes` with the defaults of everything else, that
@@ -75,6 +77,40 @@ impl MachineConfig {
             start_unix_s,
             rng_seed: [0; 32],
             debug_exit: false,
+        }
+    }
+
+    /// Whether a machine can be made from this, and from `images`.
+    pub(crate) fn check(&self, images: &Images) -> Result<(), Error> {
+        if self.vcpus != 1 {
+            return Err(Error::NotYet {
+                what: "a machine with more than one virtual processor",
+            });
+        }
+        if !TSC_HZ_RANGE.contains(&self.tsc_hz) {
+            let reason = format!("a TSC of {} Hz: use 1 MHz to 100 GHz", self.tsc_hz);
+            return Err(Error::Config { reason });
+        }
+        let is_whole = |what, expected: Digest, image: &[u8]| match Digest::of(image) {
+            found if found == expected => Ok(()),
+            found => Err(Error::WrongImage {
+                what,
+                expected,
+                found,
+            }),
+        };
+        is_whole("kernel", self.kernel, &images.kernel)?;
+        match (self.initrd, &images.initrd) {
+            (Some(expected), Some(image)) => is_whole("initrd", expected, image),
+            (None, None) => Ok(()),
+            (expected, image) => Err(Error::WrongImage {
+                what: "initrd",
+                expected: expected.unwrap_or_default(),
+                found: image
+                    .as_ref()
+                    .map(|image| Digest::of(image))
+                    .unwrap_or_default(),
+            }),
         }
     }
 

@@ -23,6 +23,40 @@ pub enum Error {
         /// What the image has.
         found: Digest,
     },
+    /// The kernel image is none, or none that can be booted in this way.
+    #[error("the kernel cannot be booted: {reason}")]
+    Kernel {
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+    /// The guest's memory cannot hold what is loaded into it.
+    #[error(
+        "{memory_bytes} bytes of memory cannot hold {what}, which takes {needed_bytes} bytes up to there: give the machine more memory"
+    )]
+    MemoryTooSmall {
+        /// What does not fit.
+        what: &'static str,
+        /// How much memory below 4 GiB would be enough.
+        needed_bytes: u64,
+        /// How much there is.
+        memory_bytes: u64,
+    },
+    /// The command line is longer than the kernel takes.
+    #[error(
+        "the kernel's command line has {bytes} bytes, but it takes at most {bytes_max}: shorten it"
+    )]
+    CommandLine {
+        /// Its length.
+        bytes: usize,
+        /// The kernel's limit.
+        bytes_max: usize,
+    },
+    /// A saved state is damaged.
+    #[error("the saved state of the devices cannot be used: {reason}")]
+    State {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Guest memory could not be made.
     #[error(transparent)]
     Memory(#[from] memory::Error),

@@ -11,18 +11,25 @@
 //! the clock has reached its deadline; time that an idle machine skips is a
 //! branch of its own ([`Machine::idle_to`]), so that a moment names one state.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "a bus keeps the low bits of what it is given: that is the meaning here"
+)]
+
+mod board;
+mod boot;
 mod clock;
 mod config;
 mod door;
 mod error;
 mod machine;
 mod memory_digest;
-mod registers;
+mod output;
+mod saved;
 
 pub use clock::Clock;
 pub use config::{BootKind, CpuModel, Images, MachineConfig};
-pub use cpu::Until;
+pub use cpu::{Difference, Registers, Until};
 pub use door::{Input, Output, OutputPort, Stop};
 pub use error::Error;
 pub use machine::{EngineKind, Machine};
-pub use registers::Registers;

@@ -1,11 +1,14 @@
 //! The machine and its run loop.
 
-use cpu::{Cpu, Engine, Interpreter, Until};
+use cpu::{Cpu, Engine, Exit, Interpreter, Registers, Until, encode_registers};
+use memory::Ram;
 use moment::Moment;
-use seal::{Digest, Digester};
+use seal::Digest;
+use x86::flags;
 
+use crate::board::Board;
 use crate::memory_digest::MemoryDigest;
-use crate::{Clock, Error, Images, Input, MachineConfig, Output, Registers, Stop};
+use crate::{Error, Images, Input, MachineConfig, Output, Stop, boot, saved};
 
 /// What runs guest code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,11 +23,8 @@ pub struct Machine {
     config: MachineConfig,
     cpu: Cpu,
     engine: Box<dyn Engine>,
-    clock: Clock,
+    board: Board,
     memory_digest: MemoryDigest,
-    output: Vec<Output>,
-    output_digester: Digester,
-    output_bytes: u64,
 }
 
 impl std::fmt::Debug for Machine {
@@ -41,28 +41,55 @@ impl Machine {
         images: &Images,
         engine: EngineKind,
     ) -> Result<Machine, Error> {
-        let digest = Digest::of(&images.kernel);
-        if digest != config.kernel {
-            return Err(Error::WrongImage {
-                what: "kernel",
-                expected: config.kernel,
-                found: digest,
-            });
-        }
+        config.check(images)?;
+        let mut cpu = Cpu::new(Ram::new(config.memory_bytes)?);
+        boot::load(config, images, &mut cpu)?;
+        cpu.refresh();
         let engine: Box<dyn Engine> = match engine {
             EngineKind::Interpreter => Box::new(Interpreter::new()),
         };
-        let _ = engine;
-        Err(Error::NotYet {
-            what: "booting a kernel",
+        let board = Board::new(config, &cpu.ram);
+        Ok(Machine {
+            config: config.clone(),
+            cpu,
+            engine,
+            board,
+            memory_digest: MemoryDigest::default(),
         })
     }
 
     /// Runs until `until`, or until something else stops the machine. Timers
     /// that are due at the branch count where it stops have fired.
     pub fn run(&mut self, until: Until) -> Stop {
-        let _ = (until, &mut self.engine);
-        Stop::Missed
+        loop {
+            let due = self.board.fire(self.cpu.branches);
+            if let Some(stop) = self.board.ended {
+                return stop;
+            }
+            // Timers fire before anything else happens at their branch count,
+            // so a run to a moment halts there first.
+            let towards = match until {
+                Until::Branches(branches) => Until::Branches(branches.min(due)),
+                Until::Moment(moment) if due <= moment.branches => Until::Branches(due),
+                Until::Moment(_) | Until::Step => until,
+            };
+            let exit = self.engine.run(&mut self.cpu, &mut self.board, towards);
+            match exit {
+                Exit::Reached if towards == until => {
+                    self.board.fire(self.cpu.branches);
+                    return self.board.ended.unwrap_or(Stop::Reached);
+                }
+                Exit::Reached | Exit::Attention => {}
+                Exit::Missed => return Stop::Missed,
+                Exit::Halted => {
+                    return Stop::Idle {
+                        deadline_ns: self.board.deadline_ns(),
+                        is_dead: !self.cpu.flags.has(flags::IF),
+                    };
+                }
+                Exit::Shutdown => self.board.ended = Some(Stop::Shutdown),
+            }
+        }
     }
 
     /// Moves the time of an idle machine forward to `ns` since the start, and
@@ -70,42 +97,48 @@ impl Machine {
     /// each period of idleness has a moment of its own: at a given moment a
     /// replay never has to guess how often time was moved before an input.
     pub fn idle_to(&mut self, ns: u64) {
-        self.clock.skip(self.cpu.branches, ns);
+        self.board.clock.skip(self.cpu.branches, ns);
         self.cpu.branches += 1;
+        self.board.fire(self.cpu.branches);
     }
 
     /// Brings `input` in at the present moment. Returns whether it was taken:
     /// console bytes are refused, as a whole, when there is no room for them.
     pub fn input(&mut self, input: &Input) -> bool {
         match input {
-            Input::ClockSample { host_ns } => {
-                self.clock
-                    .sample(self.cpu.branches, *host_ns, self.cpu.halted);
+            Input::Console(bytes) => self.board.type_bytes(bytes),
+            Input::PowerButton => {
+                self.board.press_power_button();
                 true
             }
-            Input::Console(_) | Input::PowerButton => false,
+            Input::ClockSample { host_ns } => {
+                let branches = self.cpu.branches;
+                self.board.clock.sample(branches, *host_ns, self.cpu.halted);
+                self.board.fire(branches);
+                true
+            }
         }
     }
 
     /// How many more console bytes the machine takes now.
     pub fn console_room(&self) -> usize {
-        0
+        self.board.uart.room()
     }
 
     /// What went out since the last call, in order.
     pub fn take_output(&mut self) -> Vec<Output> {
-        std::mem::take(&mut self.output)
+        self.board.outputs.take()
     }
 
     /// A digest of all output since the start, ports and bytes in order,
     /// however it was cut into pieces.
     pub fn digest_output(&self) -> Digest {
-        self.output_digester.digest()
+        self.board.outputs.digest()
     }
 
     /// How many bytes went out since the start, on all ports.
     pub fn output_bytes(&self) -> u64 {
-        self.output_bytes
+        self.board.outputs.bytes()
     }
 
     /// Where the run is.
@@ -115,13 +148,13 @@ impl Machine {
 
     /// Guest time, in ns since the start.
     pub fn now_ns(&self) -> u64 {
-        self.clock.at(self.cpu.branches)
+        self.board.clock.at(self.cpu.branches)
     }
 
     /// The first branch count at which guest time reaches `ns`, if neither a
     /// sample nor idleness moves it before.
     pub fn branches_at(&self, ns: u64) -> u64 {
-        self.clock.branches_at(ns)
+        self.board.clock.branches_at(ns)
     }
 
     /// The configuration it was made from.
@@ -141,7 +174,9 @@ impl Machine {
 
     /// A digest of all registers.
     pub fn digest_registers(&self) -> Digest {
-        self.registers().digest()
+        let mut bytes = Vec::with_capacity(2048);
+        encode_registers(&self.cpu, &mut bytes);
+        Digest::of(&bytes)
     }
 
     /// A digest of memory: only pages written since the last call are hashed.
@@ -166,8 +201,19 @@ impl Machine {
         self.memory_digest.page(number)
     }
 
+    /// The state of all devices and of the clock, as bytes.
+    pub fn save_devices(&self) -> Vec<u8> {
+        saved::save(&self.board)
+    }
+
+    /// Puts the state that [`Machine::save_devices`] gave in place of the
+    /// present one. After an error the machine is of no use.
+    pub fn restore_devices(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        saved::restore(&mut self.board, bytes)
+    }
+
     /// A digest of the state of all devices and of the clock.
     pub fn digest_devices(&self) -> Digest {
-        Digest::default()
+        Digest::of(&self.save_devices())
     }
 }
