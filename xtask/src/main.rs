@@ -2,7 +2,11 @@
 //!
 //! Whatever a developer or a CI machine does more than once stands here, so that both do the same.
 
+mod lint;
+
 use clap::{Parser, Subcommand};
+use std::path::Path;
+use std::process::ExitCode;
 
 /// The project's own commands.
 #[derive(Debug, Parser)]
@@ -16,12 +20,32 @@ struct Arguments {
 enum Task {
     /// Build the guests into target/guests: Debian's kernels, the default initramfs, bare-metal kernels.
     Guests,
+    /// Check what the architecture promises: layers, determinism, where unsafe code is, and each file's form.
+    Lint,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
-        Task::Guests => build_guests(),
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+fn run(task: Task) -> anyhow::Result<()> {
+    match task {
+        Task::Guests => build_guests(),
+        Task::Lint => lint::run(root()),
+    }
+}
+
+/// The root of the tree.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies in the root")
 }
 
 fn build_guests() -> anyhow::Result<()> {
