@@ -56,7 +56,7 @@ impl Bus for Board {
         self.writes.push((at.0, size_bytes, value));
     }
     fn port_in(&mut self, _: &Ram, _: u64, port: u16, _: u8) -> u32 {
-        u32::from(port) * 0x0101_0101
+        u32::from(port).wrapping_mul(0x0101_0101)
     }
     fn port_out(&mut self, _: &Ram, _: u64, port: u16, size_bytes: u8, value: u32) {
         self.writes.push((port.into(), size_bytes, value.into()));

@@ -343,3 +343,137 @@ fn invpcid(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
 fn write_back(cpu: &mut Cpu, _: &mut dyn Bus, _: &Op) -> Flow {
     privileged(cpu)
 }
+
+#[cfg(test)]
+mod tests {
+    use x86::control::{cr0, cr4, pte};
+    use x86::{Physical, gpr, vector};
+
+    use crate::rig::{CODE, PML4, Rig, WINDOW};
+    use crate::{Space, Trap};
+
+    /// mov cr3, rax; nop
+    const LOAD_CR3: &[u8] = &[0x0f, 0x22, 0xd8, 0x90];
+
+    #[test]
+    fn a_new_cr3_takes_effect_with_the_next_instruction() {
+        let mut rig = Rig::new();
+        // The same code elsewhere, seen through other tables at the same place.
+        for page in [0x1000u64, 0x2000, 0x3000] {
+            let mut bytes = [0; 4096];
+            let ram = &rig.cpu.ram;
+            ram.read(Physical(page), &mut bytes).expect("it is RAM");
+            ram.write(Physical(0x60_0000 + page), &bytes)
+                .expect("it is RAM");
+        }
+        let all = pte::P | pte::RW | pte::US;
+        let ram = &rig.cpu.ram;
+        ram.store(Physical(0x60_1000), 0x60_2000 | all);
+        ram.store(Physical(0x60_2000), 0x60_3000 | all);
+        ram.store(Physical(0x60_3000), 0x80_0000 | all | pte::PS);
+        // There: hlt
+        ram.store(Physical(0x80_0000 + CODE + 3), 0xf4u8);
+        rig.cpu.gpr[0] = 0x60_1000;
+        // Here the same place would be: ud2
+        rig.code(&[0x0f, 0x22, 0xd8, 0x0f, 0x0b]);
+        rig.run();
+        assert_eq!(rig.cpu.rip, CODE + 4);
+    }
+
+    #[test]
+    fn reserved_bits_of_cr3_are_refused_and_bit_63_is_not_kept() {
+        let mut rig = Rig::new();
+        rig.cpu.gpr[0] = PML4 | 1 << 46;
+        rig.code(LOAD_CR3);
+        rig.run();
+        assert_eq!(rig.vector(), vector::GP);
+        assert_eq!(rig.cpu.set_cr3(PML4 | 1 << 63), Err(Trap::GP));
+        rig.cpu.set_cr4(rig.cpu.cr4 | cr4::PCIDE).expect("allowed");
+        rig.cpu.set_cr3(PML4 | 5 | 1 << 63).expect("allowed");
+        assert_eq!(rig.cpu.cr3, PML4 | 5);
+    }
+
+    #[test]
+    fn impossible_modes_are_refused() {
+        let mut rig = Rig::new();
+        let cpu = &mut rig.cpu;
+        assert_eq!(cpu.set_cr0(cpu.cr0 & !cr0::PE), Err(Trap::GP));
+        assert_eq!(cpu.set_cr0(cpu.cr0 & !cr0::PG), Err(Trap::GP));
+        assert_eq!(cpu.set_cr0(cpu.cr0 | cr0::NW), Err(Trap::GP));
+        assert_eq!(cpu.set_cr4(cpu.cr4 & !cr4::PAE), Err(Trap::GP));
+        assert_eq!(cpu.set_cr4(cpu.cr4 | cr4::VME), Err(Trap::GP));
+        cpu.cr3 |= 1;
+        assert_eq!(cpu.set_cr4(cpu.cr4 | cr4::PCIDE), Err(Trap::GP));
+    }
+
+    #[test]
+    fn write_protection_follows_cr0_at_once() {
+        let mut rig = Rig::new();
+        rig.map(0, 0x80_0000, pte::P);
+        let cpu = &mut rig.cpu;
+        cpu.set_cr0(cpu.cr0 & !cr0::WP).expect("allowed");
+        rig.write(WINDOW, 1).expect("not protected");
+        let cpu = &mut rig.cpu;
+        cpu.set_cr0(cpu.cr0 | cr0::WP).expect("allowed");
+        assert!(rig.write(WINDOW, 1).is_err());
+    }
+
+    #[test]
+    fn pae_pointers_with_reserved_bits_are_refused_whole() {
+        let mut rig = Rig::new();
+        rig.protected();
+        let cpu = &mut rig.cpu;
+        cpu.ram.store(Physical(0x9000), 0x2001u64);
+        cpu.ram.store(Physical(0x9008), 0x2003u64);
+        cpu.cr3 = 0x9000;
+        assert_eq!(cpu.set_cr0(cpu.cr0 | cr0::PG), Err(Trap::GP));
+        assert_eq!(cpu.pdpte, [0; 4]);
+        cpu.ram.store(Physical(0x9008), 0u64);
+        assert_eq!(cpu.set_cr0(cpu.cr0 | cr0::PG), Ok(()));
+        assert_eq!(cpu.pdpte, [0x2001, 0, 0, 0]);
+    }
+
+    #[test]
+    fn smap_and_ac_choose_whose_rights_count() {
+        let mut rig = Rig::new();
+        rig.cpu.set_cr4(rig.cpu.cr4 | cr4::SMAP).expect("allowed");
+        // stac; clac
+        rig.code(&[0x0f, 0x01, 0xcb, 0x0f, 0x01, 0xca]);
+        rig.cpu.ram.store(Physical(0x3000), 0x83u64);
+        rig.step();
+        assert_eq!(rig.cpu.space, Space::SupervisorAc);
+        rig.step();
+        assert_eq!(rig.cpu.space, Space::Supervisor);
+    }
+
+    #[test]
+    fn debug_registers_are_guarded() {
+        let mut rig = Rig::new();
+        rig.cpu.dr[7] |= 1 << 13;
+        // mov rax, dr0
+        rig.code(&[0x0f, 0x21, 0xc0]);
+        rig.run();
+        assert_eq!(rig.vector(), vector::DB);
+        assert_eq!(rig.cpu.dr[6], 0xffff_2ff0);
+        assert_eq!(rig.cpu.dr[7], 0x400);
+        // mov rax, dr4: with CR4.DE it isn't there.
+        rig.code(&[0x0f, 0x21, 0xe0]);
+        rig.run();
+        assert_eq!(rig.vector(), vector::UD);
+    }
+
+    #[test]
+    fn invpcid_checks_its_operands() {
+        let mut rig = Rig::new();
+        rig.cpu.gpr[usize::from(gpr::RCX)] = 0x2_0000;
+        // invpcid rax, [rcx]; hlt
+        let code = [0x66, 0x0f, 0x38, 0x82, 0x01, 0xf4];
+        rig.code(&code);
+        rig.run();
+        assert_eq!(rig.cpu.rip, CODE + 6);
+        rig.cpu.gpr[0] = 4;
+        rig.code(&code);
+        rig.run();
+        assert_eq!(rig.vector(), vector::GP);
+    }
+}

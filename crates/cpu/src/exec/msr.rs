@@ -239,3 +239,68 @@ fn cpuid_(cpu: &mut Cpu, _: &mut dyn Bus, _: &Op) -> Flow {
     cpu.set(gpr::RDX, edx);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use x86::control::{cr4, efer};
+    use x86::{gpr, msr, vector};
+
+    use crate::rig::Rig;
+
+    fn write(rig: &mut Rig, number: u32, value: u64) {
+        rig.cpu.gpr[usize::from(gpr::RCX)] = number.into();
+        rig.cpu.gpr[usize::from(gpr::RAX)] = value & 0xffff_ffff;
+        rig.cpu.gpr[usize::from(gpr::RDX)] = value >> 32;
+        rig.code(&[0x0f, 0x30, 0xf4]);
+        rig.run();
+    }
+
+    fn read(rig: &mut Rig, number: u32) -> u64 {
+        rig.cpu.gpr[usize::from(gpr::RCX)] = number.into();
+        rig.code(&[0x0f, 0x32, 0xf4]);
+        rig.run();
+        rig.cpu.gpr[usize::from(gpr::RDX)] << 32 | rig.cpu.gpr[usize::from(gpr::RAX)]
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut rig = Rig::new();
+        for number in [msr::LSTAR, msr::STAR, msr::GS_BASE, msr::KERNEL_GS_BASE] {
+            write(&mut rig, number, 0xffff_8000_1234_5678);
+            assert_eq!(read(&mut rig, number), 0xffff_8000_1234_5678);
+        }
+        assert_eq!(read(&mut rig, msr::APIC_BASE), 0xfee0_0900);
+    }
+
+    #[test]
+    fn what_is_not_there_or_not_allowed_faults() {
+        let mut rig = Rig::new();
+        for (number, value) in [
+            (0x1234_5678, 0),
+            (msr::LSTAR, 1 << 47),
+            (msr::EFER, 1 << 63),
+            (msr::EFER, efer::SCE | efer::NXE),
+            (msr::PAT, 2),
+            (msr::ARCH_CAPABILITIES, 0),
+        ] {
+            write(&mut rig, number, value);
+            assert_eq!(rig.vector(), vector::GP, "{number:#x}");
+        }
+    }
+
+    #[test]
+    fn the_time_stamp_counter_can_be_set() {
+        let mut rig = Rig::new();
+        write(&mut rig, msr::TSC, 5_000_000);
+        let adjust = read(&mut rig, msr::TSC_ADJUST);
+        assert_eq!(adjust.wrapping_add(rig.cpu.branches * 10), 5_000_000);
+        rig.code(&[0x0f, 0x31, 0xf4]);
+        rig.run();
+        assert_eq!(rig.cpu.gpr[usize::from(gpr::RAX)], 5_000_000);
+        rig.cpu.cr4 |= cr4::TSD;
+        rig.at_level(3);
+        rig.code(&[0x0f, 0x31, 0xf4]);
+        rig.run();
+        assert_eq!(rig.vector(), vector::GP);
+    }
+}

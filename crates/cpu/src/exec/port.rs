@@ -147,3 +147,69 @@ fn outs<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
         },
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use x86::control::pte;
+    use x86::{Physical, gpr, vector};
+
+    use crate::rig::{CODE, Rig, TSS, WINDOW};
+
+    #[test]
+    fn ports_are_read_and_written_at_every_width() {
+        let mut rig = Rig::new();
+        rig.cpu.gpr[usize::from(gpr::RDX)] = 0x3f8;
+        // in al, 0x60; out dx, al; in eax, dx; out 0x70, eax; hlt
+        rig.code(&[0xe4, 0x60, 0xee, 0xed, 0xe7, 0x70, 0xf4]);
+        rig.run();
+        let value = 0x3f8 * 0x0101_0101u64 & 0xffff_ffff;
+        assert_eq!(rig.board.writes, [(0x3f8, 1, 0x60), (0x70, 4, value)]);
+    }
+
+    #[test]
+    fn at_level_3_the_bit_map_decides() {
+        let mut rig = Rig::new();
+        rig.cpu.tr.limit = 0x67 + 0x80;
+        rig.cpu.ram.store(Physical(TSS + 102), 0x68u16);
+        rig.cpu.ram.store(Physical(TSS + 0x68 + 0xc), 0x02u8);
+        rig.at_level(3);
+        // in al, 0x60; in al, 0x61
+        rig.code(&[0xe4, 0x60, 0xe4, 0x61]);
+        rig.run();
+        assert_eq!(rig.vector(), vector::GP);
+        assert_eq!(rig.stacked(1), CODE + 2);
+        // in ax, 0x60 touches both
+        rig.at_level(3);
+        rig.code(&[0x66, 0xe5, 0x60]);
+        rig.run();
+        assert_eq!(rig.stacked(1), CODE);
+    }
+
+    #[test]
+    fn repeated_output_goes_through_memory_in_order() {
+        let mut rig = Rig::new();
+        rig.map(0, 0x80_0000, pte::P | pte::RW | pte::US);
+        rig.write(WINDOW, 0x0403_0201).expect("mapped");
+        rig.cpu.gpr[usize::from(gpr::RSI)] = WINDOW;
+        rig.cpu.gpr[usize::from(gpr::RCX)] = 3;
+        rig.cpu.gpr[usize::from(gpr::RDX)] = 0x70;
+        // rep outsb; hlt
+        rig.code(&[0xf3, 0x6e, 0xf4]);
+        rig.run();
+        let expected = [(0x70, 1, 1), (0x70, 1, 2), (0x70, 1, 3)];
+        assert_eq!(rig.board.writes, expected);
+        assert_eq!(rig.cpu.gpr[usize::from(gpr::RSI)], WINDOW + 3);
+    }
+
+    #[test]
+    fn input_that_has_nowhere_to_go_is_not_taken() {
+        let mut rig = Rig::new();
+        rig.cpu.gpr[usize::from(gpr::RDI)] = WINDOW;
+        rig.cpu.gpr[usize::from(gpr::RDX)] = 0x60;
+        // insb
+        rig.code(&[0x6c]);
+        rig.run();
+        assert_eq!(rig.vector(), vector::PF);
+        assert_eq!(rig.cpu.gpr[usize::from(gpr::RDI)], WINDOW);
+    }
+}

@@ -487,3 +487,107 @@ pub(super) fn flat_segment(selector: u16, extra: u16, dpl: u8) -> Segment {
         rights: common | extra | u16::from(dpl) << 5,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use x86::{Physical, flags, gpr, seg, vector};
+
+    use crate::rig::{CODE, GDT, IDT, Rig, TSS, sel};
+
+    #[test]
+    fn segments_load_what_their_descriptors_say() {
+        let mut rig = Rig::new();
+        rig.cpu.gpr[0] = sel::DATA_3.into();
+        // mov fs, eax; mov ecx, fs; hlt
+        rig.code(&[0x8e, 0xe0, 0x8c, 0xe1, 0xf4]);
+        rig.run();
+        let fs = rig.cpu.segments[usize::from(seg::FS)];
+        assert_eq!((fs.base, fs.limit, fs.dpl()), (0, u32::MAX, 3));
+        assert_eq!(rig.cpu.gpr[usize::from(gpr::RCX)], sel::DATA_3.into());
+    }
+
+    #[test]
+    fn wrong_selectors_fault_with_their_number() {
+        for (selector, vector, code) in [
+            (0x100u16, vector::GP, 0x100),
+            (sel::TSS, vector::GP, sel::TSS.into()),
+            (0x38, vector::GP, 0x38),
+        ] {
+            let mut rig = Rig::new();
+            rig.cpu.gpr[0] = selector.into();
+            rig.code(&[0x8e, 0xd8]);
+            rig.run();
+            assert_eq!((rig.vector(), rig.stacked(0)), (vector, code));
+        }
+    }
+
+    #[test]
+    fn a_segment_that_is_not_present_faults_as_such() {
+        let mut rig = Rig::new();
+        let gdt = Physical(GDT + u64::from(sel::DATA_3 & !3));
+        rig.cpu.ram.store(gdt, 0x00cf_7300_0000_ffffu64);
+        rig.cpu.gpr[0] = sel::DATA_3.into();
+        rig.code(&[0x8e, 0xd8]);
+        rig.run();
+        assert_eq!(rig.vector(), vector::NP);
+        assert_eq!(rig.stacked(0), u64::from(sel::DATA_3 & !3));
+    }
+
+    #[test]
+    fn ltr_makes_the_task_busy_and_takes_no_busy_one() {
+        let mut rig = Rig::new();
+        rig.cpu.gpr[0] = sel::TSS.into();
+        // ltr ax; ltr ax
+        rig.code(&[0x0f, 0x00, 0xd8, 0x0f, 0x00, 0xd8]);
+        rig.run();
+        assert_eq!(rig.cpu.tr.base, TSS);
+        assert_eq!(rig.vector(), vector::GP);
+        assert_eq!(rig.stacked(0), sel::TSS.into());
+        assert_eq!(rig.stacked(1), CODE + 3);
+    }
+
+    #[test]
+    fn descriptor_tables_are_stored_and_loaded() {
+        let mut rig = Rig::new();
+        rig.cpu.gpr[0] = 0x2_0000;
+        // sidt [rax]; lidt [rax]; hlt
+        rig.code(&[0x0f, 0x01, 0x08, 0x0f, 0x01, 0x18, 0xf4]);
+        rig.run();
+        assert_eq!(rig.cpu.ram.load::<u16>(Physical(0x2_0000)), 0xfff);
+        assert_eq!(rig.cpu.ram.load::<u64>(Physical(0x2_0002)), IDT);
+        assert_eq!((rig.cpu.idtr.base, rig.cpu.idtr.limit), (IDT, 0xfff));
+    }
+
+    #[test]
+    fn lar_and_lsl_tell_of_visible_segments_only() {
+        let mut rig = Rig::new();
+        rig.at_level(3);
+        rig.cpu.gpr[usize::from(gpr::RCX)] = sel::CODE_3.into();
+        // lar eax, ecx; lsl edx, ecx
+        rig.code(&[0x0f, 0x02, 0xc1, 0x0f, 0x03, 0xd1]);
+        rig.step();
+        assert!(rig.cpu.flags.zf());
+        assert_eq!(rig.cpu.gpr[0], 0x00af_fb00);
+        rig.step();
+        assert_eq!(rig.cpu.gpr[usize::from(gpr::RDX)], 0xffff_ffff);
+        rig.cpu.gpr[usize::from(gpr::RCX)] = sel::CODE_0.into();
+        rig.cpu.flags.update_arithmetic(flags::ZF, flags::ZF);
+        rig.code(&[0x0f, 0x02, 0xc1]);
+        rig.step();
+        assert!(!rig.cpu.flags.zf());
+        assert_eq!(rig.cpu.gpr[0], 0x00af_fb00);
+    }
+
+    #[test]
+    fn swapgs_is_the_kernels() {
+        let mut rig = Rig::new();
+        rig.cpu.kernel_gs_base = 7;
+        rig.code(&[0x0f, 0x01, 0xf8]);
+        rig.step();
+        assert_eq!(rig.cpu.segments[usize::from(seg::GS)].base, 7);
+        rig.at_level(3);
+        rig.code(&[0x0f, 0x01, 0xf8]);
+        rig.run();
+        assert_eq!(rig.vector(), vector::GP);
+    }
+}
