@@ -239,6 +239,16 @@ impl LocalApic {
         }
     }
 
+    /// As a PC's firmware leaves that of the boot processor: in virtual wire
+    /// mode, where the PICs reach the processor through LINT0 and an NMI
+    /// through LINT1 (MP Specification 1.4, section 3.6.2.2).
+    pub fn in_virtual_wire_mode(mut self) -> LocalApic {
+        self.spurious |= ENABLED;
+        self.local[lvt::LINT0] = delivery::EXTERNAL << 8;
+        self.local[lvt::LINT0 + 1] = delivery::NMI << 8;
+        self
+    }
+
     /// Where its registers answer to memory accesses; `None` while it is
     /// disabled or in x2APIC mode.
     pub fn address(&self) -> Option<u64> {
@@ -826,6 +836,11 @@ mod tests {
         assert!(!apic.passes_pic());
         apic.write(0, 0x350, 0x700);
         assert!(apic.passes_pic());
+    }
+
+    #[test]
+    fn the_pic_passes_as_firmware_leaves_it() {
+        assert!(LocalApic::new(0, 1, 1).in_virtual_wire_mode().passes_pic());
     }
 
     #[test]

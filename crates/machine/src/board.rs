@@ -102,7 +102,8 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    /// A board after reset, for a machine of `config` whose memory is `ram`.
+    /// A board as firmware leaves it, for a machine of `config` whose memory is
+    /// `ram`.
     pub(crate) fn new(config: &MachineConfig, ram: &Ram) -> Board {
         let [low, high] = [0, memory::HOLE_END].map(|start| {
             let mut ranges = ram.ranges().filter(|range| range.0.0 == start);
@@ -111,7 +112,7 @@ impl Board {
         Board {
             clock: Clock::new(),
             tsc_hz: config.tsc_hz,
-            local: LocalApic::new(0, config.tsc_hz, config.tsc_hz),
+            local: LocalApic::new(0, config.tsc_hz, config.tsc_hz).in_virtual_wire_mode(),
             ioapic: IoApic::new(0),
             pics: Pics::new(),
             pit: Pit::new(),
