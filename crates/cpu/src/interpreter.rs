@@ -264,7 +264,11 @@ impl Interpreter {
         match done {
             Ok(()) if !is_last => cpu.rip = rip.wrapping_add(u64::from(op.end)) & cpu.rip_mask(),
             Ok(()) => {}
-            Err(trap) => self.trap(cpu, bus, trap)?,
+            Err(trap) => {
+                // INT has moved it before it finds that its gate is closed.
+                cpu.rip = rip;
+                self.trap(cpu, bus, trap)?;
+            }
         }
         if done.is_ok() || done == Err(Trap::AGAIN) {
             if cpu.shadow == shadow {

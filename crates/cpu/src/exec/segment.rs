@@ -277,13 +277,14 @@ fn arpl_register(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
     Ok(())
 }
 
+/// Memory is written only if the level is raised.
 fn arpl_memory(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
-    let source = cpu.get(op.b);
-    cpu.modify::<u16>(bus, op, |cpu, destination| {
-        let (selector, raised) = adjusted(destination, source);
-        set_zf(cpu, raised);
-        selector
-    })
+    let (selector, raised) = adjusted(cpu.load(bus, op)?, cpu.get(op.b));
+    if raised {
+        cpu.store::<u16>(bus, op, selector)?;
+    }
+    set_zf(cpu, raised);
+    Ok(())
 }
 
 /// `#GP(0)` above privilege level 0.
