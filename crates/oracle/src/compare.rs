@@ -16,12 +16,13 @@ const USER_END: u64 = 0x7fff_ffff_f000;
 /// 32-bit code, the registers that it can't see.
 pub fn differences(case: &Case, expected: &Outcome, got: &Outcome, open: &Open) -> Vec<String> {
     let mut found = Vec::new();
-    let ends = (visible_end(expected.end), visible_end(got.end));
+    let ends = (visible_end(expected.end, open), visible_end(got.end, open));
     if matches!(ends, (End::Endless, _) | (_, End::Endless)) {
         // Where a long run was cut off says nothing.
         return found;
     }
-    if ends.0 != ends.1 {
+    let order = open.fault && matches!(ends, (End::Fault(_), End::Fault(_)));
+    if ends.0 != ends.1 && !order {
         found.push(format!("end: expected {}, got {}", expected.end, got.end));
     }
     let (a, b) = (seen(case, &expected.state), seen(case, &got.state));
@@ -60,20 +61,30 @@ pub fn flags_text(rflags: u64) -> String {
     }
 }
 
-fn visible_end(end: End) -> End {
-    match end {
-        End::Fault(
-            fault @ Fault {
-                vector: 14,
-                address: Some(address),
-                ..
-            },
-        ) if address >= USER_END => End::Fault(Fault {
-            error: fault.error | 1,
-            ..fault
+fn visible_end(end: End, open: &Open) -> End {
+    let End::Fault(
+        fault @ Fault {
+            vector: 14,
+            address: Some(address),
+            ..
+        },
+    ) = end
+    else {
+        return end;
+    };
+    End::Fault(Fault {
+        error: if address >= USER_END {
+            fault.error | 1
+        } else {
+            fault.error
+        },
+        address: Some(if open.fault_offset {
+            address & !0xfff
+        } else {
+            address
         }),
-        end => end,
-    }
+        ..fault
+    })
 }
 
 /// A state without what its mode can't see.

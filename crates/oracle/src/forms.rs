@@ -144,6 +144,19 @@ pub fn left_out(code: Code) -> Option<&'static str> {
         M::Reservednop if code.op_code().op_code() == 0x0d => {
             Some("a NOP of Intel's processors, undefined with a register on AMD's")
         }
+        M::Push
+            if matches!(
+                code,
+                Code::Pushd_ES
+                    | Code::Pushd_CS
+                    | Code::Pushd_SS
+                    | Code::Pushd_DS
+                    | Code::Pushd_FS
+                    | Code::Pushd_GS
+            ) =>
+        {
+            Some("Intel's processors store 16 bits, AMD's 32")
+        }
         M::Fstpnce => Some("an undocumented alias of FSTP"),
         M::Ud0 => Some("processors differ in whether it takes a ModRM byte"),
         M::Wrfsbase | M::Rdfsbase | M::Wrgsbase | M::Rdgsbase => None,

@@ -28,6 +28,10 @@ pub struct Open {
     pub st_ulps: u64,
     /// How far a lane of an XMM result may be off, as a part of it: for the approximations.
     pub approximate: bool,
+    /// Which fault it is, if it is one: the order in which operands are read.
+    pub fault: bool,
+    /// Where in its page a page fault lies: blocks are probed in any order.
+    pub fault_offset: bool,
     /// Memory, by linear address.
     pub memory: Vec<Range<u64>>,
 }
@@ -134,6 +138,8 @@ fn registers(instruction: &Instruction, case: &Case, open: &mut Open) {
         // Intel: the upper half of a 32-bit destination may or may not be zeroed when the source
         // is 0, the rest stays (and is said to be undefined).
         M::Bsf | M::Bsr => {}
+        // Even one maker's processors read one or the other first, with and without a prefix.
+        M::Cmpsb | M::Cmpsw | M::Cmpsd | M::Cmpsq => open.fault = true,
         M::Rcpps | M::Rcpss | M::Rsqrtps | M::Rsqrtss => open.approximate = true,
         _ => {}
     }
@@ -174,6 +180,10 @@ pub fn memory_address(instruction: &Instruction, case: &Case) -> Option<u64> {
 
 fn x87(instruction: &Instruction, case: &Case, open: &mut Open) {
     use Mnemonic as M;
+    open.fault_offset = matches!(
+        instruction.mnemonic(),
+        M::Fnstenv | M::Fnsave | M::Fldenv | M::Frstor
+    );
     // The instruction and data pointers: AMD's processors save them only while an exception is
     // pending, and newer Intel ones no selectors.
     let pointers = match instruction.mnemonic() {

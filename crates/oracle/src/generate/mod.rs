@@ -97,6 +97,9 @@ fn build(random: &mut Random, code: Code, mode: Mode) -> Option<Case> {
     }
     suit(random, &encoded.instruction, &mut case.state);
     place::operands(random, &encoded, &mut case);
+    if place::makers_differ(&encoded.instruction, &case) {
+        return None;
+    }
     if mode == Mode::Compat {
         case.state
             .gpr

@@ -6,9 +6,11 @@ use iced_x86::{Instruction, OpKind, Register};
 use super::encoding::Encoded;
 use super::values;
 use crate::case::{Case, Mode, PATCH_BYTES_MAX, Patch};
+use crate::forms::Family;
 use crate::layout::{CODE, DATA, PAGE_BYTES, READ_ONLY, STACK, STACK_POINTER};
 use crate::random::Random;
 use crate::state::gpr;
+use crate::undefined::memory_address;
 
 const DATA_END: u64 = DATA + 4 * PAGE_BYTES;
 
@@ -40,7 +42,13 @@ pub(super) fn operands(random: &mut Random, encoded: &Encoded, case: &mut Case) 
     let explicit = (0..instruction.op_count()).any(|n| instruction.op_kind(n) == OpKind::Memory);
     if explicit {
         let len = (instruction.memory_size().size() as u64).max(1);
-        let target = address(random, case.mode, len);
+        let mut target = address(random, case.mode, len);
+        let at_an_end = matches!(target >> 8, 0x7f_ffff_ffff | 0xff_ffff);
+        if at_an_end && Family::of(instruction.code()) != Family::Integer {
+            // Some read more than their operand, and fault if that ends beyond the last canonical
+            // address of the lower half; and makers differ in what wraps at 4 GiB.
+            target -= PAGE_BYTES;
+        }
         aim(encoded, case, target);
         patch(random, case, target, len);
     }
@@ -108,6 +116,19 @@ fn aim(encoded: &Encoded, case: &mut Case, target: u64) {
             write_displacement(encoded, case, offset.wrapping_sub(from));
         }
     }
+}
+
+/// Whether the offset in FS or GS is not canonical though the linear address is, or the other way
+/// round: AMD's processors look at both, the manual speaks of the latter.
+pub(super) fn makers_differ(instruction: &Instruction, case: &Case) -> bool {
+    let base = segment_base(instruction, case);
+    let linear = match memory_address(instruction, case) {
+        Some(linear) => linear,
+        // A string instruction's source.
+        None => case.state.gpr[gpr::RSI].wrapping_add(base),
+    };
+    let is_canonical = |value: u64| ((value << 16).cast_signed() >> 16).cast_unsigned() == value;
+    base != 0 && is_canonical(linear) != is_canonical(linear.wrapping_sub(base))
 }
 
 fn segment_base(instruction: &Instruction, case: &Case) -> u64 {
