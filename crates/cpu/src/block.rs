@@ -49,7 +49,7 @@ struct Block {
 type BlockId = u32;
 
 /// All blocks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Blocks {
     /// The operations of all blocks, one after the other. Those of dropped
     /// blocks stay until all are cleared.
@@ -59,12 +59,45 @@ pub(crate) struct Blocks {
     by_start: BTreeMap<(Physical, CodeSize), BlockId>,
     /// Which blocks have bytes in a page.
     by_page: BTreeMap<u64, Vec<BlockId>>,
-    /// Counts removals: a [`Span`] is good for one value only.
-    generation: u64,
+    /// Blocks found lately, by where they start: the quick part of `by_start`.
+    recent: Box<[Recent; RECENT]>,
 }
+
+/// A block that was found. Never one that crosses a page: whether it is still
+/// the block at its place depends on where the next page is mapped.
+#[derive(Clone, Copy, Debug)]
+struct Recent {
+    start: Physical,
+    span: Span,
+    size: CodeSize,
+}
+
+/// A power of two.
+const RECENT: usize = 1 << 14;
+
+/// At no place where code can be.
+const NOTHING: Recent = Recent {
+    start: Physical(u64::MAX),
+    span: Span { first: 0, count: 0 },
+    size: CodeSize::Bits16,
+};
 
 /// Operations kept at most (40 bytes each); then all are dropped.
 const OPS_KEPT_MAX: usize = 1 << 21;
+
+impl Default for Blocks {
+    fn default() -> Blocks {
+        let recent = vec![NOTHING; RECENT].into_boxed_slice();
+        Blocks {
+            ops: Vec::new(),
+            blocks: BTreeMap::new(),
+            next_id: 0,
+            by_start: BTreeMap::new(),
+            by_page: BTreeMap::new(),
+            recent: recent.try_into().expect("the length is the type's"),
+        }
+    }
+}
 
 impl Blocks {
     /// The operations of a block.
@@ -74,32 +107,39 @@ impl Blocks {
         &self.ops[first..first + usize::from(span.count)]
     }
 
-    /// What a [`Span`] is good for: it changes whenever a block is dropped.
+    /// The block at the processor's `rip`.
     #[inline(always)]
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation
+    pub(crate) fn find(&mut self, cpu: &mut Cpu) -> Flow<Span> {
+        let base = cpu.segments[usize::from(x86::seg::CS)].base;
+        let linear = Linear(cpu.rip.wrapping_add(base));
+        if let Some(start) = cpu.tlb.fetch(cpu.space, linear) {
+            let recent = &self.recent[slot(start)];
+            if recent.start == start && recent.size == cpu.code_size {
+                return Ok(recent.span);
+            }
+        }
+        self.find_slowly(cpu)
     }
 
-    /// The block at the processor's `rip`, decoded if need be, and whether it
-    /// may be remembered by its linear address: not if it crosses a page.
-    pub(crate) fn at_rip(&mut self, cpu: &mut Cpu) -> Flow<(Span, bool)> {
+    /// The block at `rip`, decoded if need be.
+    #[cold]
+    #[inline(never)]
+    fn find_slowly(&mut self, cpu: &mut Cpu) -> Flow<Span> {
         let linear = cpu.code_linear(cpu.rip)?;
         let start = cpu.fetch_address(linear)?.ok_or(Trap::GP)?;
         let key = (start, cpu.code_size);
         if let Some(&id) = self.by_start.get(&key) {
             let block = &self.blocks[&id];
             let span = block.span;
-            match block.second_page {
-                None => return Ok((span, true)),
-                Some(page) => {
-                    // The next page may have been mapped anew.
-                    let second = cpu.fetch_address(linear.page().plus(PAGE_BYTES))?;
-                    if second == Some(page) {
-                        return Ok((span, false));
-                    }
-                    self.remove(cpu, id);
-                }
+            let Some(page) = block.second_page else {
+                self.remember(start, span, cpu.code_size);
+                return Ok(span);
+            };
+            // The next page may have been mapped anew.
+            if cpu.fetch_address(linear.page().plus(PAGE_BYTES))? == Some(page) {
+                return Ok(span);
             }
+            self.remove(cpu, id);
         }
         if self.ops.len() >= OPS_KEPT_MAX {
             self.clear(cpu);
@@ -107,8 +147,14 @@ impl Blocks {
         let first = self.ops.len();
         let decoded = decode(cpu, linear, start, &mut self.ops);
         let block = decoded.inspect_err(|_| self.ops.truncate(first))?;
-        let once = block.second_page.is_some();
-        Ok((self.insert(cpu, key, block), !once))
+        if block.second_page.is_none() {
+            self.remember(start, block.span, cpu.code_size);
+        }
+        Ok(self.insert(cpu, key, block))
+    }
+
+    fn remember(&mut self, start: Physical, span: Span, size: CodeSize) {
+        self.recent[slot(start)] = Recent { start, span, size };
     }
 
     fn insert(&mut self, cpu: &mut Cpu, key: (Physical, CodeSize), block: Block) -> Span {
@@ -148,7 +194,10 @@ impl Blocks {
         let Some(block) = self.blocks.remove(&id) else {
             return;
         };
-        self.generation += 1;
+        let recent = &mut self.recent[slot(block.start)];
+        if recent.start == block.start {
+            *recent = NOTHING;
+        }
         self.by_start.remove(&(block.start, block.size));
         for page in block.pages() {
             let number = page.page_number();
@@ -166,11 +215,16 @@ impl Blocks {
     pub(crate) fn clear(&mut self, cpu: &mut Cpu) {
         let pages = self.by_page.keys();
         pages.for_each(|&number| cpu.ram.pages().clear(number, flag::CODE));
-        *self = Blocks {
-            generation: self.generation + 1,
-            ..Blocks::default()
-        };
+        *self = Blocks::default();
     }
+}
+
+/// Where in [`Blocks::recent`] a block that starts here is looked for.
+#[inline(always)]
+fn slot(start: Physical) -> usize {
+    // Code starts anywhere in a page; the page's number spreads the rest. The
+    // conversion keeps the low bits, which are all that is used.
+    (start.0 ^ start.0 >> 10) as usize % RECENT
 }
 
 impl Block {
@@ -265,9 +319,6 @@ fn decode_crossing(
 }
 
 impl Span {
-    /// No operations.
-    pub(crate) const NONE: Span = Span { first: 0, count: 0 };
-
     /// The operations added since there were `first`.
     fn since(first: usize, ops: &[Op]) -> Span {
         let narrow = "OPS_KEPT_MAX and OPS_MAX are far below";

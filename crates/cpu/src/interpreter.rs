@@ -3,26 +3,11 @@
 
 use x86::flags;
 
-use crate::block::{Blocks, Span};
+use crate::block::Blocks;
 use crate::debug::dr6;
 use crate::interrupt::Event;
 use crate::state::{GPR_BLOCK, Shadow};
 use crate::{Bus, Cpu, Engine, Exit, Trap, Until};
-
-/// Blocks found lately, by linear address; a power of two.
-const LATELY: usize = 1 << 12;
-
-/// A block that was found: good while the rights and size of code, and the
-/// generations of translations and of blocks, are what they were.
-#[derive(Clone, Copy, Debug)]
-struct Lately {
-    linear: u64,
-    span: Span,
-    context: u16,
-}
-
-/// A context that no code has.
-const NEVER: u16 = u16::MAX;
 
 /// What follows a look around.
 enum Next {
@@ -37,35 +22,15 @@ enum Next {
 }
 
 /// The reference engine.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Interpreter {
     blocks: Blocks,
-    lately: Box<[Lately; LATELY]>,
-    /// The generations that `lately` is good for, added up: neither ever
-    /// shrinks, so the sum changes whenever one does.
-    generations: u64,
-}
-
-impl Default for Interpreter {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 impl Interpreter {
     /// An interpreter that has decoded nothing yet.
     pub fn new() -> Interpreter {
-        let none = Lately {
-            linear: 0,
-            span: Span::NONE,
-            context: NEVER,
-        };
-        let lately = vec![none; LATELY].into_boxed_slice();
-        Interpreter {
-            blocks: Blocks::default(),
-            lately: lately.try_into().expect("the length is the type's"),
-            generations: 0,
-        }
+        Interpreter::default()
     }
 
     /// Runs freely until `branches` have retired.
@@ -168,41 +133,10 @@ impl Interpreter {
         }
     }
 
-    /// The block at `rip`.
-    #[inline(always)]
-    fn find(&mut self, cpu: &mut Cpu) -> Result<Span, Trap> {
-        let generations = cpu.tlb.fetch_generation() + self.blocks.generation();
-        if generations != self.generations {
-            self.lately
-                .iter_mut()
-                .for_each(|found| found.context = NEVER);
-            self.generations = generations;
-        }
-        let linear = cpu
-            .rip
-            .wrapping_add(cpu.segments[usize::from(x86::seg::CS)].base);
-        let context = cpu.space as u16 | (cpu.code_size as u16) << 2;
-        // The conversion keeps the low bits, which are all that is used.
-        let slot = (linear ^ linear >> 12) as usize % LATELY;
-        let found = &self.lately[slot];
-        if found.linear == linear && found.context == context {
-            return Ok(found.span);
-        }
-        let (span, lasting) = self.blocks.at_rip(cpu)?;
-        if lasting {
-            self.lately[slot] = Lately {
-                linear,
-                span,
-                context,
-            };
-        }
-        Ok(span)
-    }
-
     /// Executes a block, or the part of it before something wants a look.
     #[inline(always)]
     fn block(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus) -> Result<(), Exit> {
-        let span = match self.find(cpu) {
+        let span = match self.blocks.find(cpu) {
             Ok(span) => span,
             Err(trap) => return self.trap(cpu, bus, trap),
         };
@@ -245,7 +179,7 @@ impl Interpreter {
             cpu.pending_debug = hit;
             return self.trap(cpu, bus, Trap::fault(x86::vector::DB));
         }
-        let span = match self.find(cpu) {
+        let span = match self.blocks.find(cpu) {
             Ok(span) => span,
             Err(trap) => return self.trap(cpu, bus, trap),
         };

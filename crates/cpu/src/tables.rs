@@ -196,9 +196,9 @@ impl Cpu {
         // It may be this very block's page.
         self.look |= fetch;
         if table.level == 1 {
-            self.tlb.flush_page(start, fetch);
+            self.tlb.flush_page(start);
         } else {
-            self.tlb.flush_range(start, 1 << span_bits, fetch);
+            self.tlb.flush_range(start, 1 << span_bits);
         }
     }
 

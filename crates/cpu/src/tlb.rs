@@ -66,9 +66,6 @@ pub(crate) struct Leave {
 #[derive(Debug)]
 pub struct Tlb {
     entries: Box<[Entry; SPACES * ENTRIES]>,
-    /// Counts what may have changed a fetch translation; caches of code by
-    /// linear address are good for one value only.
-    fetch_generation: u64,
 }
 
 impl Default for Tlb {
@@ -83,7 +80,6 @@ impl Tlb {
         let entries = vec![EMPTY; SPACES * ENTRIES].into_boxed_slice();
         Tlb {
             entries: entries.try_into().expect("the length is the type's"),
-            fetch_generation: 0,
         }
     }
 
@@ -150,28 +146,23 @@ impl Tlb {
     /// Drops everything.
     pub fn flush(&mut self) {
         self.entries.fill(EMPTY);
-        self.fetch_generation += 1;
     }
 
-    /// Drops what is known of `linear`'s page. `fetch`: code may have been
-    /// fetched from it.
-    pub fn flush_page(&mut self, linear: Linear, fetch: bool) {
+    /// Drops what is known of `linear`'s page.
+    pub fn flush_page(&mut self, linear: Linear) {
         for space in 0..SPACES {
             self.entries[(space * ENTRIES) | Self::index(Space::Supervisor, linear)] = EMPTY;
         }
-        self.fetch_generation += u64::from(fetch);
     }
 
-    /// Drops what is known of the pages in `start..start + bytes`. `fetch`:
-    /// code may have been fetched from there.
-    pub fn flush_range(&mut self, start: Linear, bytes: u64, fetch: bool) {
+    /// Drops what is known of the pages in `start..start + bytes`.
+    pub fn flush_range(&mut self, start: Linear, bytes: u64) {
         let inside = |tag: u64| tag != NONE && tag.wrapping_sub(start.0) < bytes;
         for entry in self.entries.iter_mut() {
             if inside(entry.read) || inside(entry.write) || inside(entry.fetch) {
                 *entry = EMPTY;
             }
         }
-        self.fetch_generation += u64::from(fetch);
     }
 
     /// Takes back every leave to store, so that the next store to each page
@@ -188,11 +179,5 @@ impl Tlb {
                 entry.write = NONE;
             }
         }
-    }
-
-    /// See [`Tlb`]'s field of this name.
-    #[inline(always)]
-    pub fn fetch_generation(&self) -> u64 {
-        self.fetch_generation
     }
 }
