@@ -55,9 +55,6 @@ const FEATURES_X1_ECX: u32 = bits(&[0, 8]);
 /// Leaf 80000001H EDX: SYSCALL, NX, 1 GiB pages, RDTSCP, 64-bit mode.
 const FEATURES_X1_EDX: u32 = bits(&[11, 20, 26, 27, 29]);
 
-/// The crystal of leaf 15H; the TSC's frequency is a fraction of it.
-const CRYSTAL_HZ: u32 = 25_000_000;
-
 /// What CPUID gives for `leaf` and `subleaf`.
 pub(crate) fn leaf(cpu: &Cpu, leaf: u32, subleaf: u32) -> Leaf {
     match leaf {
@@ -102,8 +99,8 @@ fn basic(cpu: &Cpu, leaf: u32, subleaf: u32) -> Leaf {
         },
         0xd => xstate::cpuid(subleaf),
         0x15 => {
-            let (denominator, numerator) = tsc_ratio(cpu.tsc_hz);
-            [denominator, numerator, CRYSTAL_HZ, 0]
+            let (numerator, crystal_hz) = crystal(cpu.tsc_hz);
+            [1, numerator, crystal_hz, 0]
         }
         0x16 => {
             // In MHz, 16 bits wide.
@@ -114,23 +111,14 @@ fn basic(cpu: &Cpu, leaf: u32, subleaf: u32) -> Leaf {
     }
 }
 
-/// The TSC's frequency over the crystal's, as (denominator, numerator).
-fn tsc_ratio(tsc_hz: u64) -> (u32, u32) {
-    let crystal = u64::from(CRYSTAL_HZ);
-    let divisor = greatest_common_divisor(tsc_hz, crystal).max(1);
-    // Both below 2^32 for every frequency up to 4 GHz, and for higher ones
-    // that share a factor with the crystal's.
-    match u32::try_from(tsc_hz / divisor) {
-        Ok(numerator) => ((crystal / divisor) as u32, numerator),
-        Err(_) => (0, 0),
-    }
-}
-
-fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
+/// The crystal of leaf 15H, as (times the TSC is faster, frequency in Hz). It
+/// is the APIC timer's clock too, which the board drives at the TSC's rate: so
+/// the ratio is 1 wherever the frequency fits.
+fn crystal(tsc_hz: u64) -> (u32, u32) {
+    (1..=32)
+        .filter(|ratio| tsc_hz % u64::from(*ratio) == 0)
+        .find_map(|ratio| Some((ratio, u32::try_from(tsc_hz / u64::from(ratio)).ok()?)))
+        .unwrap_or((0, 0))
 }
 
 /// Leaf 4: 32 KiB each of data and instructions, 1 MiB and 16 MiB for both,
@@ -201,7 +189,7 @@ mod tests {
     #[test]
     fn the_tsc_frequency_is_told_exactly() {
         let mut rig = Rig::new();
-        for hz in [1_000_000_000, 2_419_200_000, 3_000_000_001] {
+        for hz in [1_000_000_000, 3_000_000_001, 9_600_000_000] {
             rig.cpu.tsc_hz = hz;
             let [denominator, numerator, crystal, _] = leaf(&rig.cpu, 0x15, 0).map(u64::from);
             assert_eq!(crystal * numerator, hz * denominator);

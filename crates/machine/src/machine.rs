@@ -43,6 +43,7 @@ impl Machine {
     ) -> Result<Machine, Error> {
         config.check(images)?;
         let mut cpu = Cpu::new(Ram::new(config.memory_bytes)?);
+        cpu.tsc_hz = config.tsc_hz;
         boot::load(config, images, &mut cpu)?;
         cpu.refresh();
         let engine: Box<dyn Engine> = match engine {
