@@ -7,8 +7,8 @@ use super::{Control, Done, F80, Kind, fadd, status};
 /// The terms of the series: the last is below 2^-128 for arguments up to ln 2.
 const TERMS: usize = 34;
 
-/// `2^a - 1` for `a` in -1 to 1. The SDM leaves the rest undefined: here it is `a` unchanged, except that plus
-/// infinity stays and minus infinity gives minus one.
+/// `2^a - 1` for `a` in -1 to 1. The SDM leaves the rest undefined: here it is `a` unchanged and not exact, except that
+/// plus infinity stays and minus infinity gives minus one.
 pub fn f2xm1(control: Control, a: F80) -> Done {
     let denormal = match a.kind() {
         Kind::Quiet | Kind::Signalling | Kind::Unsupported => return fadd(control, a, a),
@@ -38,8 +38,20 @@ pub fn f2xm1(control: Control, a: F80) -> Done {
             mantissa: 1 << 63,
             sign_exp: 0xbffe,
         };
-        let value = if a == F80::ONE.negated() { half } else { a };
-        return Done { value, status: 0 };
+        return match a {
+            F80::ONE => Done {
+                value: a,
+                status: 0,
+            },
+            _ if a == F80::ONE.negated() => Done {
+                value: half,
+                status: 0,
+            },
+            _ => Done {
+                value: a,
+                status: status::PE,
+            },
+        };
     }
     let t = Wide::from_finite(a).times(LN_2);
     let done = t.times(Wide::from_fixed(series(t))).rounded(control, false);

@@ -111,7 +111,7 @@ impl F80 {
     }
 
     /// Whether an operation takes the value as a number: no NaN and no unsupported pattern.
-    pub(super) fn is_number(self) -> bool {
+    pub fn is_number(self) -> bool {
         matches!(
             self.kind(),
             Kind::Zero | Kind::Denormal | Kind::Normal | Kind::Infinity

@@ -67,13 +67,14 @@ pub fn fyl2x(control: Control, x: F80, y: F80) -> Done {
 }
 
 /// FYL2XP1: `y * log2(1 + x)`, with `x` in ST(0) and `y` in ST(1). The SDM defines it for `x` between
-/// `sqrt(1/2) - 1` and `1 - sqrt(1/2)`; here it is right for every `x` above -1, and invalid from -1 down.
+/// `sqrt(1/2) - 1` and `1 - sqrt(1/2)`; here it is right for every `x` above -1, and from -1 down it is `x`
+/// unchanged and not exact, unless `y` is zero or infinite.
 pub fn fyl2xp1(control: Control, x: F80, y: F80) -> Done {
     if !x.is_number() || !y.is_number() {
         return fadd(control, x, y);
     }
     let negative = x.is_negative() != y.is_negative();
-    if x.is_negative() && x.biased_exponent() >= 0x3fff {
+    if x.kind() == Kind::Infinity && x.is_negative() {
         return INVALID;
     }
     match (x.kind(), y.kind()) {
@@ -91,6 +92,12 @@ pub fn fyl2xp1(control: Control, x: F80, y: F80) -> Done {
             };
         }
         _ => {}
+    }
+    if x.is_negative() && x.biased_exponent() >= 0x3fff {
+        return Done {
+            value: x,
+            status: status::PE | denormal(y),
+        };
     }
     let wide = Wide::from_finite(x);
     let sum = wide.plus(Wide::from_integer(1));

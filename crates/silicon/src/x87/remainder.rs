@@ -15,14 +15,16 @@ macro_rules! remainder {
             let status = on_host!(control, ["fld tbyte ptr [{b}]", "fld tbyte ptr [{a}]"], $op,
                 ["fstp tbyte ptr [{value}]", "fstp st(0)"],
                 a = &raw const a, b = &raw const b, value = &raw mut value);
-            Done { value, status: status & (status::EXCEPTIONS | status::CONDITIONS) }
+            // With a NaN C0 and C3 are what the host had before.
+            let defined = if value.is_number() { status::CONDITIONS } else { 0 };
+            Done { value, status: status & (status::EXCEPTIONS | defined) }
         }
     )*};
 }
 
 remainder! {
     /// FPREM: the remainder of `a` by `b` with the quotient truncated; its three low bits in C0, C3, C1 (high to low).
-    /// C2: the reduction isn't complete.
+    /// C2: the reduction isn't complete. A NaN has no quotient: an instruction leaves C0 and C3 as they are.
     fprem "fprem";
     /// FPREM1: the same with the quotient rounded to the nearest, as IEEE 754 has it.
     fprem1 "fprem1";

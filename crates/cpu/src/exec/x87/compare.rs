@@ -94,7 +94,8 @@ fn test(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
 }
 
 /// Sets the condition codes from `run` of ST(0), which gives `None` where its
-/// other operand is empty.
+/// other operand is empty. They are set whatever is unmasked, as processors do
+/// it; the manual has them unchanged by an unmasked invalid operation.
 fn compare(fpu: &mut Fpu, pops: u8, run: impl FnOnce(F80) -> Option<u16>) {
     let outcome = if fpu.is_empty(0) {
         None
@@ -102,22 +103,17 @@ fn compare(fpu: &mut Fpu, pops: u8, run: impl FnOnce(F80) -> Option<u16>) {
         run(fpu.st(0))
     };
     let is_done = match outcome {
-        Some(bits) => fpu.complete(bits, CONDITIONS),
-        None => {
-            let is_masked = fpu.underflow();
-            if is_masked {
-                fpu.update_status(CONDITIONS, UNORDERED);
-            }
-            is_masked
-        }
+        Some(bits) => fpu.complete(bits, C1),
+        None => fpu.underflow(),
     };
+    fpu.update_status(CONDITIONS, outcome.unwrap_or(UNORDERED));
     if is_done {
         (0..pops).for_each(|_| fpu.pop());
     }
 }
 
-/// FCOMI and its like: ZF, PF and CF are C3, C2 and C0; the condition codes
-/// stay, but for C1.
+/// FCOMI and its like: ZF, PF and CF are C3, C2 and C0, whatever is unmasked;
+/// the condition codes stay, but for C1 on a stack fault.
 fn to_flags(cpu: &mut Cpu, op: &Op, run: Compare, pops: u8) -> Flow {
     cpu.x87_begin()?;
     let fpu = &mut cpu.fpu;
@@ -125,14 +121,17 @@ fn to_flags(cpu: &mut Cpu, op: &Op, run: Compare, pops: u8) -> Flow {
         (UNORDERED, fpu.underflow())
     } else {
         let bits = run(fpu.st(0), fpu.st(op.b));
-        (bits, fpu.complete(bits & EXCEPTIONS, C1))
+        let c1 = fpu.status() & C1;
+        let is_done = fpu.complete(bits & EXCEPTIONS, 0);
+        fpu.update_status(C1, c1);
+        (bits, is_done)
     };
     if is_done {
         (0..pops).for_each(|_| fpu.pop());
-        let flag = |condition, flag| if bits & condition != 0 { flag } else { 0 };
-        let value = flag(C3, flags::ZF) | flag(C2, flags::PF) | flag(C0, flags::CF);
-        cpu.flags.set_arithmetic(value);
     }
+    let flag = |condition, flag| if bits & condition != 0 { flag } else { 0 };
+    let value = flag(C3, flags::ZF) | flag(C2, flags::PF) | flag(C0, flags::CF);
+    cpu.flags.set_arithmetic(value);
     cpu.x87_end(op, Operand::Register);
     Ok(())
 }

@@ -4,7 +4,7 @@
 use iced_x86::Code;
 use silicon::x87::{F80, status};
 use x86::control::cr0;
-use x86::{Linear, gpr};
+use x86::{Linear, PAGE_BYTES, gpr};
 
 use crate::op::Handler;
 use crate::width::Width;
@@ -99,6 +99,7 @@ fn rotate(cpu: &mut Cpu, by: u8) -> Flow {
 fn free<const POP: bool>(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
     cpu.x87_begin()?;
     cpu.fpu.free(op.a);
+    cpu.fpu.update_status(status::C1, 0);
     if POP {
         cpu.fpu.pop();
     }
@@ -156,6 +157,17 @@ impl Field for u32 {
     }
 }
 
+/// Makes sure that `bytes` at `at` can be written. Page by page: a fault in the
+/// first page comes before anything that is wrong with the second.
+fn probe(cpu: &mut Cpu, op: &Op, at: Linear, bytes: u64) -> Flow {
+    let in_page = (PAGE_BYTES - at.offset()).min(bytes);
+    cpu.probe_write_slow(cpu.space, at, in_page, op.stack)?;
+    if in_page < bytes {
+        cpu.probe_write_slow(cpu.space, at.plus(in_page), bytes - in_page, op.stack)?;
+    }
+    Ok(())
+}
+
 /// Writes the seven fields at `at`, which is known to be writable.
 fn write_fields<W: Field>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op, at: Linear) -> Flow {
     let fields = W::fields(cpu);
@@ -194,7 +206,7 @@ fn store_environment<W: Field>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flo
     cpu.x87_available()?;
     let bytes = 7 * W::BYTES;
     let at = cpu.address(op, bytes, true)?;
-    cpu.probe_write_slow(cpu.space, at, bytes, op.stack)?;
+    probe(cpu, op, at, bytes)?;
     write_fields::<W>(cpu, bus, op, at)?;
     let masked = cpu.fpu.control().0 | status::EXCEPTIONS;
     cpu.fpu.set_control(masked);
@@ -218,7 +230,7 @@ fn save<W: Field>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     cpu.x87_available()?;
     let bytes = 7 * W::BYTES + REGISTERS_BYTES;
     let at = cpu.address(op, bytes, true)?;
-    cpu.probe_write_slow(cpu.space, at, bytes, op.stack)?;
+    probe(cpu, op, at, bytes)?;
     write_fields::<W>(cpu, bus, op, at)?;
     let mut place = at.plus(7 * W::BYTES);
     for i in 0..8 {

@@ -20,8 +20,8 @@ pub(super) fn lower(code: Code) -> Option<Handler> {
         C::Fsin => |cpu, _, op| of_one(cpu, op, C1 | C2, x87::fsin),
         C::Fcos => |cpu, _, op| of_one(cpu, op, C1 | C2, x87::fcos),
         C::Fscale => |cpu, _, op| of_two(cpu, op, C1, x87::fscale, Into::Top),
-        C::Fprem => |cpu, _, op| of_two(cpu, op, C0 | C1 | C2 | C3, x87::fprem, Into::Top),
-        C::Fprem1 => |cpu, _, op| of_two(cpu, op, C0 | C1 | C2 | C3, x87::fprem1, Into::Top),
+        C::Fprem => |cpu, _, op| of_two(cpu, op, C1 | C2, x87::fprem, Into::Remainder),
+        C::Fprem1 => |cpu, _, op| of_two(cpu, op, C1 | C2, x87::fprem1, Into::Remainder),
         C::Fyl2x => |cpu, _, op| of_two(cpu, op, C1, x87::fyl2x, Into::Next),
         C::Fyl2xp1 => |cpu, _, op| of_two(cpu, op, C1, x87::fyl2xp1, Into::Next),
         C::Fpatan => |cpu, _, op| of_two(cpu, op, C1, x87::fpatan, Into::Next),
@@ -40,6 +40,7 @@ fn exact(value: F80) -> Done {
 fn of_one(cpu: &mut Cpu, op: &Op, conditions: u16, run: fn(Control, F80) -> Done) -> Flow {
     cpu.x87_begin()?;
     let fpu = &mut cpu.fpu;
+    fpu.update_status(conditions & C2, 0);
     let (value, is_done) = if fpu.is_empty(0) {
         (F80::INDEFINITE, fpu.underflow())
     } else {
@@ -60,6 +61,8 @@ enum Into {
     Top,
     /// In place of ST(1), and ST(0) is popped.
     Next,
+    /// In place of ST(0); if it is a number, C0 and C3 are of its quotient.
+    Remainder,
 }
 
 fn of_two(
@@ -71,10 +74,13 @@ fn of_two(
 ) -> Flow {
     cpu.x87_begin()?;
     let fpu = &mut cpu.fpu;
+    fpu.update_status(conditions & C2, 0);
     let (value, is_done) = if fpu.is_empty(0) || fpu.is_empty(1) {
         (F80::INDEFINITE, fpu.underflow())
     } else {
         let done = run(fpu.control(), fpu.st(0), fpu.st(1));
+        let has_quotient = into == Into::Remainder && done.value.is_number();
+        let conditions = conditions | if has_quotient { C0 | C3 } else { 0 };
         (done.value, fpu.complete(done.status, conditions))
     };
     if is_done {
@@ -95,6 +101,7 @@ fn pushing(cpu: &mut Cpu, op: &Op, conditions: u16, run: fn(Control, F80) -> Don
         replaced: F80::INDEFINITE,
         pushed: F80::INDEFINITE,
     };
+    fpu.update_status(conditions & C2, 0);
     let (value, is_done, is_out_of_range) = if fpu.is_empty(0) {
         (indefinite, fpu.underflow(), false)
     } else if !fpu.is_empty(7) {

@@ -36,7 +36,8 @@ pub(super) fn lower(code: Code) -> Option<Handler> {
         C::Fldz => |cpu, _, op| constant(cpu, op, Constant::Zero),
         C::Fxch_st0_sti | C::Fxch_st0_sti_DDC8 | C::Fxch_st0_sti_DFC8 => exchange,
         C::Fst_sti => to_register::<false>,
-        C::Fstp_sti | C::Fstpnce_sti | C::Fstp_sti_DFD0 | C::Fstp_sti_DFD8 => to_register::<true>,
+        C::Fstpnce_sti => to_register_unchecked,
+        C::Fstp_sti | C::Fstp_sti_DFD0 | C::Fstp_sti_DFD8 => to_register::<true>,
         C::Fcmovb_st0_sti => conditional::<0x2>,
         C::Fcmovnb_st0_sti => conditional::<0x3>,
         C::Fcmove_st0_sti => conditional::<0x4>,
@@ -62,7 +63,9 @@ fn push(fpu: &mut Fpu, value: impl FnOnce(&mut Fpu) -> Done) {
         return;
     }
     let done = value(fpu);
-    if fpu.complete(done.status, status::C1) {
+    // Unlike elsewhere, an unmasked denormal operand doesn't keep the value
+    // back: it is loaded, normalised, and the exception waits.
+    if fpu.complete(done.status, status::C1) || done.status & status::IE == 0 {
         fpu.push(done.value);
     }
 }
@@ -96,7 +99,7 @@ fn constant(cpu: &mut Cpu, op: &Op, which: Constant) -> Flow {
 fn register(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
     cpu.x87_begin()?;
     let fpu = &mut cpu.fpu;
-    if fpu.is_empty(op.a) && fpu.is_empty(7) {
+    if fpu.is_empty(op.a) {
         if fpu.underflow() {
             fpu.push(F80::INDEFINITE);
         }
@@ -150,6 +153,19 @@ fn to_register<const POP: bool>(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow
     Ok(())
 }
 
+/// FSTPNCE, D9 D8, which isn't in the manual: FSTP ST(i), but an empty ST(0) is
+/// only popped.
+fn to_register_unchecked(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    cpu.x87_begin()?;
+    if !cpu.fpu.is_empty(0) {
+        return to_register::<true>(cpu, bus, op);
+    }
+    cpu.fpu.update_status(status::C1, 0);
+    cpu.fpu.pop();
+    cpu.x87_end(op, Operand::Register);
+    Ok(())
+}
+
 fn conditional<const CONDITION: u8>(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
     cpu.x87_begin()?;
     let holds = cpu.flags.condition::<CONDITION>();
@@ -158,11 +174,8 @@ fn conditional<const CONDITION: u8>(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> 
         if fpu.underflow() {
             fpu.set_st(0, F80::INDEFINITE);
         }
-    } else {
-        fpu.complete(0, status::C1);
-        if holds {
-            fpu.set_st(0, fpu.st(op.b));
-        }
+    } else if holds {
+        fpu.set_st(0, fpu.st(op.b));
     }
     cpu.x87_end(op, Operand::Register);
     Ok(())
