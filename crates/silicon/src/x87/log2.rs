@@ -31,7 +31,7 @@ pub fn fyl2x(control: Control, x: F80, y: F80) -> Done {
         (Kind::Zero, _) => {
             return Done {
                 value: F80::INFINITY.with_sign(negative),
-                status: status::ZE | denormal(y),
+                status: status::ZE,
             };
         }
         (Kind::Infinity, _) => {
