@@ -4,7 +4,7 @@
 use iced_x86::Code;
 use silicon::x87::{F80, status};
 use x86::control::cr0;
-use x86::{Linear, PAGE_BYTES, gpr};
+use x86::{Linear, gpr};
 
 use crate::op::Handler;
 use crate::width::Width;
@@ -157,15 +157,11 @@ impl Field for u32 {
     }
 }
 
-/// Makes sure that `bytes` at `at` can be written. Page by page: a fault in the
-/// first page comes before anything that is wrong with the second.
+/// Makes sure that `bytes` at `at` can be written. A fault in the first page
+/// comes before the address of the last byte is looked at.
 fn probe(cpu: &mut Cpu, op: &Op, at: Linear, bytes: u64) -> Flow {
-    let in_page = (PAGE_BYTES - at.offset()).min(bytes);
-    cpu.probe_write_slow(cpu.space, at, in_page, op.stack)?;
-    if in_page < bytes {
-        cpu.probe_write_slow(cpu.space, at.plus(in_page), bytes - in_page, op.stack)?;
-    }
-    Ok(())
+    cpu.probe_write_slow(cpu.space, at, 1, op.stack)?;
+    cpu.probe_write_slow(cpu.space, at, bytes, op.stack)
 }
 
 /// Writes the seven fields at `at`, which is known to be writable.
