@@ -118,8 +118,8 @@ fn pop_memory<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
 
 fn push_all<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, _: &Op) -> Flow {
     let rsp = cpu.gpr[usize::from(gpr::RSP)];
-    // The lowest first, so that a fault anywhere leaves the registers alone.
-    for number in (0..8u8).rev() {
+    // In the order of the pushes, which a fault shows; the registers come last.
+    for number in 0..8u8 {
         let below = rsp.wrapping_sub(W::BYTES * (u64::from(number) + 1));
         let at = cpu.stack_address(below, W::BYTES, true)?;
         let value = cpu.get::<W>(number);
