@@ -157,6 +157,7 @@ pub fn left_out(code: Code) -> Option<&'static str> {
         {
             Some("Intel's processors store 16 bits, AMD's 32")
         }
+        M::Movsxd if code == Code::Movsxd_r16_rm16 => Some("AMD's processors read 32 bits"),
         M::Fstpnce => Some("an undocumented alias of FSTP"),
         M::Ud0 => Some("processors differ in whether it takes a ModRM byte"),
         M::Wrfsbase | M::Rdfsbase | M::Wrgsbase | M::Rdgsbase => None,

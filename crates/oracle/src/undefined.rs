@@ -8,6 +8,7 @@ use std::ops::Range;
 use iced_x86::{Decoder, Instruction, Mnemonic, OpKind, Register, RflagsBits};
 
 use crate::case::{Case, decoder_options};
+use crate::layout;
 use crate::state::{FxImage, flag, gpr};
 
 /// What of an outcome is not compared.
@@ -140,6 +141,13 @@ fn registers(instruction: &Instruction, case: &Case, open: &mut Open) {
         M::Bsf | M::Bsr => {}
         // Even one maker's processors read one or the other first, with and without a prefix.
         M::Cmpsb | M::Cmpsw | M::Cmpsd | M::Cmpsq => open.fault = true,
+        // The push, or the target that is not canonical; the operand's bytes that can't be fetched,
+        // or the instruction itself; the first byte of a block, or its last, which may have wrapped.
+        M::Call | M::Ud1 | M::Fxsave | M::Fxsave64 | M::Fxrstor | M::Fxrstor64 => open.fault = true,
+        // Restarted, it loads them all again.
+        M::Popa | M::Popad if !layout::is_present(case.state.gpr[gpr::RSP] & 0xffff_ffff, 32) => {
+            open.gprs = !(1 << gpr::RSP);
+        }
         M::Rcpps | M::Rcpss | M::Rsqrtps | M::Rsqrtss => open.approximate = true,
         _ => {}
     }

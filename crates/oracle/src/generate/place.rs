@@ -1,7 +1,7 @@
 //! Where memory operands lie: mostly in the data pages, sometimes across two pages, sometimes
 //! where they must fault.
 
-use iced_x86::{Instruction, OpKind, Register};
+use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
 use super::encoding::Encoded;
 use super::values;
@@ -121,11 +121,18 @@ fn aim(encoded: &Encoded, case: &mut Case, target: u64) {
 /// Whether the offset in FS or GS is not canonical though the linear address is, or the other way
 /// round: AMD's processors look at both, the manual speaks of the latter.
 pub(super) fn makers_differ(instruction: &Instruction, case: &Case) -> bool {
+    use Mnemonic as M;
     let base = segment_base(instruction, case);
-    let linear = match memory_address(instruction, case) {
-        Some(linear) => linear,
+    let linear = match (memory_address(instruction, case), instruction.mnemonic()) {
+        (Some(linear), M::Bt | M::Bts | M::Btr | M::Btc) => {
+            // A bit string: the operand is only where it begins.
+            let offset = number(instruction.op1_register()).map_or(0, |n| case.state.gpr[n]);
+            linear.wrapping_add((offset.cast_signed() >> 3).cast_unsigned() & !7)
+        }
+        (Some(linear), _) => linear,
+        (None, M::Maskmovq | M::Maskmovdqu) => case.state.gpr[gpr::RDI].wrapping_add(base),
         // A string instruction's source.
-        None => case.state.gpr[gpr::RSI].wrapping_add(base),
+        (None, _) => case.state.gpr[gpr::RSI].wrapping_add(base),
     };
     let is_canonical = |value: u64| ((value << 16).cast_signed() >> 16).cast_unsigned() == value;
     base != 0 && is_canonical(linear) != is_canonical(linear.wrapping_sub(base))

@@ -178,6 +178,12 @@ impl Silicon {
             kind::LEFT => End::Left,
             kind::ENDLESS => End::Endless,
             kind::SYSTEM_CALL => End::SystemCall,
+            // Running freely to the end of its region it found no breakpoint, but nothing.
+            kind::FAULT
+                if is_fetch(&answer) && state.rip == case.code_end() && must_run_free(case) =>
+            {
+                End::Left
+            }
             kind::FAULT => End::Fault(fault(&answer)),
             _ => End::Lost("the cell's answer makes no sense"),
         };
@@ -207,6 +213,11 @@ fn narrow(state: &mut MachineState, before: &MachineState) {
     for i in 8..16 {
         state.fx.set_xmm(i, before.fx.xmm(i));
     }
+}
+
+/// Whether it is a page fault of an instruction fetch.
+fn is_fetch(answer: &Answer) -> bool {
+    answer.vector == 14 && answer.error & 0x10 != 0
 }
 
 fn fault(answer: &Answer) -> Fault {
