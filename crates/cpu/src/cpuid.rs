@@ -50,6 +50,9 @@ const FEATURES_7_EBX: u32 = bits(&[0, 1, 6, 7, 9, 10, 13, 20]);
 const FEATURES_7_ECX: u32 = bits(&[2]);
 /// Leaf 7 EDX: FSRM, IBRS and IBPB, ARCH_CAPABILITIES.
 const FEATURES_7_EDX: u32 = bits(&[4, 26, 29]);
+/// Leaf 7.2 EDX: BHI_CTRL, MCDT_NO. Kernels distrust BHI_NO and would run a
+/// loop at every system call, unless they can ask the processor for the same.
+const FEATURES_7_2_EDX: u32 = bits(&[4, 5]);
 /// Leaf 80000001H ECX: LAHF in 64-bit mode, PREFETCHW.
 const FEATURES_X1_ECX: u32 = bits(&[0, 8]);
 /// Leaf 80000001H EDX: SYSCALL, NX, 1 GiB pages, RDTSCP, 64-bit mode.
@@ -90,7 +93,11 @@ fn basic(cpu: &Cpu, leaf: u32, subleaf: u32) -> Leaf {
         4 => cache(subleaf),
         // The APIC timer always runs.
         6 => [1 << 2, 0, 0, 0],
-        7 if subleaf == 0 => [0, FEATURES_7_EBX, FEATURES_7_ECX, FEATURES_7_EDX],
+        7 => match subleaf {
+            0 => [2, FEATURES_7_EBX, FEATURES_7_ECX, FEATURES_7_EDX],
+            2 => [0, 0, 0, FEATURES_7_2_EDX],
+            _ => NONE,
+        },
         // One thread in a core, one core in a package.
         0xb => match subleaf {
             0 => [0, 1, 1 << 8, 0],

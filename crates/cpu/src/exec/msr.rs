@@ -74,8 +74,8 @@ const MICROCODE: u64 = 1 << 32;
 /// IA32_FEATURE_CONTROL: locked with nothing enabled.
 const FEATURE_CONTROL: u64 = 1;
 const EFER_WRITABLE: u64 = efer::SCE | efer::LME | efer::NXE;
-/// IBRS, STIBP, SSBD.
-const SPEC_CTRL_WRITABLE: u64 = 1;
+/// IBRS and BHI_DIS_S: there is no prediction for them to restrict.
+const SPEC_CTRL_WRITABLE: u64 = 1 << 0 | 1 << 10;
 /// IA32_MTRR_DEF_TYPE: type, fixed ranges enabled, enabled.
 const MTRR_DEF_TYPE_WRITABLE: u64 = 0xcff;
 
