@@ -3,6 +3,7 @@
 
 use crate::lanes::{bits, vector};
 use crate::mxcsr::{FLAGS, Result, control, settle, under_guest_mxcsr};
+use crate::quick;
 
 macro_rules! run {
     ($name:literal, $a:ident, $b:ident, $control:ident) => {{
@@ -53,13 +54,19 @@ compare! {
 
 /// ZF, PF and CF, the flags that a comparison can set.
 const COMPARED: u64 = 0x45;
+const ZF: u64 = 0x40;
 
 macro_rules! ordered {
-    ($($name:ident)*) => {$(
+    ($($name:ident: $width:ident, $bits:ty, $float:ty;)*) => {$(
         #[doc = concat!("`", stringify!($name), " a, b`: RFLAGS' six arithmetic bits,")]
         /// of which OF, SF and AF are 0.
         #[inline]
         pub fn $name(a: u128, b: u128, mxcsr: &mut u32) -> Result<u64> {
+            let (x, y) = (a as $bits, b as $bits);
+            if quick::$width::is_plain(x) && quick::$width::is_plain(y) {
+                let (x, y) = (<$float>::from_bits(x), <$float>::from_bits(y));
+                return Ok(if x == y { ZF } else { u64::from(x < y) });
+            }
             let mut control = control(*mxcsr);
             let ax: u64;
             // SAFETY: as in `float::run`; LAHF copies the flags to AH.
@@ -79,7 +86,12 @@ macro_rules! ordered {
     )*};
 }
 
-ordered! { comiss comisd ucomiss ucomisd }
+ordered! {
+    comiss: single, u32, f32;
+    comisd: double, u64, f64;
+    ucomiss: single, u32, f32;
+    ucomisd: double, u64, f64;
+}
 
 #[cfg(test)]
 mod tests {

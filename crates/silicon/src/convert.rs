@@ -4,14 +4,22 @@
 use crate::float::{bounded, run};
 use crate::lanes::{bits, quads, vector};
 use crate::mxcsr::{FLAGS, Result, control, settle, under_guest_mxcsr};
-use crate::precise;
+use crate::{precise, quick};
 
 // Scalar ones keep the lanes of `a` above the one written; packed ones replace
 // all of `a`. A packed source narrower than a register lies in its low half.
 bounded! {
-    cvtdq2ps cvtps2dq cvttps2dq
-    cvtdq2pd cvtpd2dq cvttpd2dq
-    cvtps2pd cvtss2sd
+    cvtdq2ps; cvtps2dq; cvttps2dq;
+    cvtdq2pd; cvtpd2dq; cvttpd2dq;
+    cvtps2pd;
+    cvtss2sd: |a, b, _| widened(a, b as u32);
+}
+
+/// `cvtss2sd` of a number that raises nothing.
+#[inline(always)]
+fn widened(a: u128, x: u32) -> Option<u128> {
+    let result = f64::from(f32::from_bits(x)).to_bits();
+    quick::single::is_plain(x).then(|| a & !u128::from(u64::MAX) | u128::from(result))
 }
 
 /// `cvtsd2ss a, b`: the new `a`.
@@ -63,17 +71,27 @@ macro_rules! from_general {
 from_general! {
     cvtsi2ss_32: "cvtsi2ss {a}, {b:e}", u32;
     cvtsi2ss_64: "cvtsi2ss {a}, {b:r}", u64;
-    cvtsi2sd_32: "cvtsi2sd {a}, {b:e}", u32;
     cvtsi2sd_64: "cvtsi2sd {a}, {b:r}", u64;
+}
+
+/// `cvtsi2sd a, r32`: the new `a`, whose high half stays. It is always exact,
+/// so that MXCSR doesn't matter.
+#[inline]
+pub fn cvtsi2sd_32(a: u128, b: u32, _: &mut u32) -> Result<u128> {
+    let result = f64::from(b.cast_signed()).to_bits();
+    Ok(a & !u128::from(u64::MAX) | u128::from(result))
 }
 
 /// From the lowest lane to a general register.
 macro_rules! to_general {
-    ($($name:ident: $op:literal, $type:ty;)*) => {$(
+    ($($name:ident: $op:literal, $type:ty $(, $quick:expr)?;)*) => {$(
         #[doc = concat!("`", $op, "`: the new general register.")]
         /// What doesn't fit becomes the most negative integer.
         #[inline]
         pub fn $name(b: u128, mxcsr: &mut u32) -> Result<$type> {
+            $(if let Some(result) = $quick(b, *mxcsr) {
+                return Ok(result);
+            })?
             let mut control = control(*mxcsr);
             let result: $type;
             // SAFETY: as in `float::run`.
@@ -95,12 +113,25 @@ macro_rules! to_general {
 to_general! {
     cvtss2si_32: "cvtss2si {a:e}, {b}", u32;
     cvtss2si_64: "cvtss2si {a:r}, {b}", u64;
-    cvttss2si_32: "cvttss2si {a:e}, {b}", u32;
-    cvttss2si_64: "cvttss2si {a:r}, {b}", u64;
+    cvttss2si_32: "cvttss2si {a:e}, {b}", u32, |b, m| truncated_32(f32::from_bits(b as u32) as i32, m);
+    cvttss2si_64: "cvttss2si {a:r}, {b}", u64, |b, m| truncated_64(f32::from_bits(b as u32) as i64, m);
     cvtsd2si_32: "cvtsd2si {a:e}, {b}", u32;
     cvtsd2si_64: "cvtsd2si {a:r}, {b}", u64;
-    cvttsd2si_32: "cvttsd2si {a:e}, {b}", u32;
-    cvttsd2si_64: "cvttsd2si {a:r}, {b}", u64;
+    cvttsd2si_32: "cvttsd2si {a:e}, {b}", u32, |b, m| truncated_32(f64::from_bits(b as u64) as i32, m);
+    cvttsd2si_64: "cvttsd2si {a:r}, {b}", u64, |b, m| truncated_64(f64::from_bits(b as u64) as i64, m);
+}
+
+/// Where the number fits, Rust's conversion is the instruction's. It doesn't
+/// where the result is a limit (NaN gives 0, which is left to the instruction
+/// too).
+#[inline(always)]
+fn truncated_32(value: i32, mxcsr: u32) -> Option<u32> {
+    quick::truncated(value, &[0, i32::MIN, i32::MAX], mxcsr).map(i32::cast_unsigned)
+}
+
+#[inline(always)]
+fn truncated_64(value: i64, mxcsr: u32) -> Option<u64> {
+    quick::truncated(value, &[0, i64::MIN, i64::MAX], mxcsr).map(i64::cast_unsigned)
 }
 
 /// `cvtpi2ps a, mm`: two integers to the low two singles; the high two stay.

@@ -7,6 +7,7 @@
 use crate::lanes::{bits, doubles, quads, vector};
 use crate::mxcsr::{FLAGS, Result, control, settle, under_guest_mxcsr};
 use crate::precise::{self, Operation};
+use crate::quick;
 use std::array::from_fn;
 
 /// The pairs that an instruction's lanes combine: the operation and both
@@ -73,13 +74,29 @@ macro_rules! run {
     }};
 }
 
+/// The quick way of a scalar instruction, if it has one: see [`quick`].
+#[inline(always)]
+fn quick_single(a: u128, b: u128, mxcsr: u32, f: impl FnOnce(f32, f32) -> f32) -> Option<u128> {
+    let result = quick::single::operate(a as u32, b as u32, mxcsr, f)?;
+    Some(a & !u128::from(u32::MAX) | u128::from(result))
+}
+
+#[inline(always)]
+fn quick_double(a: u128, b: u128, mxcsr: u32, f: impl FnOnce(f64, f64) -> f64) -> Option<u128> {
+    let result = quick::double::operate(a as u64, b as u64, mxcsr, f)?;
+    Some(a & !u128::from(u64::MAX) | u128::from(result))
+}
+
 /// Instructions whose results may overflow or be tiny: the pairs their lanes
 /// combine, the operation, and how a lane's flags are found.
 macro_rules! arithmetic {
-    ($($name:ident: $pairs:ident, $operation:ident, $flags:path;)*) => {$(
+    ($($name:ident: $pairs:ident, $operation:ident, $flags:path $(, $quick:expr)?;)*) => {$(
         #[doc = concat!("`", stringify!($name), " a, b`: the new `a`.")]
         #[inline]
         pub fn $name(a: u128, b: u128, mxcsr: &mut u32) -> Result<u128> {
+            $(if let Some(result) = $quick(a, b, *mxcsr) {
+                return Ok(result);
+            })?
             let mut control = control(*mxcsr);
             let result = run!($name, a, b, control);
             settle(mxcsr, control, |guest| {
@@ -95,20 +112,20 @@ macro_rules! arithmetic {
 arithmetic! {
     addps: singles_vertical, Add, precise::single;
     addpd: doubles_vertical, Add, precise::double;
-    addss: single_lowest, Add, precise::single;
-    addsd: double_lowest, Add, precise::double;
+    addss: single_lowest, Add, precise::single, |a, b, m| quick_single(a, b, m, |x, y| x + y);
+    addsd: double_lowest, Add, precise::double, |a, b, m| quick_double(a, b, m, |x, y| x + y);
     subps: singles_vertical, Sub, precise::single;
     subpd: doubles_vertical, Sub, precise::double;
-    subss: single_lowest, Sub, precise::single;
-    subsd: double_lowest, Sub, precise::double;
+    subss: single_lowest, Sub, precise::single, |a, b, m| quick_single(a, b, m, |x, y| x - y);
+    subsd: double_lowest, Sub, precise::double, |a, b, m| quick_double(a, b, m, |x, y| x - y);
     mulps: singles_vertical, Mul, precise::single;
     mulpd: doubles_vertical, Mul, precise::double;
-    mulss: single_lowest, Mul, precise::single;
-    mulsd: double_lowest, Mul, precise::double;
+    mulss: single_lowest, Mul, precise::single, |a, b, m| quick_single(a, b, m, |x, y| x * y);
+    mulsd: double_lowest, Mul, precise::double, |a, b, m| quick_double(a, b, m, |x, y| x * y);
     divps: singles_vertical, Div, precise::single;
     divpd: doubles_vertical, Div, precise::double;
-    divss: single_lowest, Div, precise::single;
-    divsd: double_lowest, Div, precise::double;
+    divss: single_lowest, Div, precise::single, |a, b, m| quick_single(a, b, m, |x, y| x / y);
+    divsd: double_lowest, Div, precise::double, |a, b, m| quick_double(a, b, m, |x, y| x / y);
     haddps: singles_horizontal, Add, precise::single;
     haddpd: doubles_horizontal, Add, precise::double;
     hsubps: singles_horizontal, Sub, precise::single;
@@ -119,10 +136,13 @@ arithmetic! {
 
 /// Instructions that raise neither overflow nor underflow.
 macro_rules! bounded {
-    ($($name:ident)*) => {$(
+    ($($name:ident $(: $quick:expr)?;)*) => {$(
         #[doc = concat!("`", stringify!($name), " a, b`: the new `a`.")]
         #[inline]
         pub fn $name(a: u128, b: u128, mxcsr: &mut u32) -> Result<u128> {
+            $(if let Some(result) = $quick(a, b, *mxcsr) {
+                return Ok(result);
+            })?
             let mut control = control(*mxcsr);
             let result = run!($name, a, b, control);
             settle(mxcsr, control, |_| control & FLAGS)?;
@@ -134,9 +154,12 @@ pub(crate) use bounded;
 pub(crate) use run;
 
 bounded! {
-    minps minpd minss minsd
-    maxps maxpd maxss maxsd
-    sqrtps sqrtpd sqrtss sqrtsd
+    minps; minpd; minss; minsd;
+    maxps; maxpd; maxss; maxsd;
+    sqrtps;
+    sqrtpd;
+    sqrtss: |a, b, m| quick_single(a, b, m, |_, y| y.sqrt());
+    sqrtsd: |a, b, m| quick_double(a, b, m, |_, y| y.sqrt());
 }
 
 /// One scalar operation under `control`: its result, and what it raised.

@@ -30,6 +30,7 @@ mod lanes;
 pub mod mmx;
 pub mod mxcsr;
 mod precise;
+mod quick;
 mod requirement;
 pub mod round;
 pub mod shuffle;
