@@ -133,7 +133,7 @@ impl Cpu {
     /// Where the memory operand lies, where that takes nothing but a hit in the
     /// soft TLB: 64-bit code, 64-bit address.
     #[inline(always)]
-    fn quick(&self, op: &Op) -> Option<Linear> {
+    pub(crate) fn quick(&self, op: &Op) -> Option<Linear> {
         op.quick.then(|| {
             let base = self.segments[usize::from(op.seg & 7)].base;
             let index = self.gpr[usize::from(op.index & 31)] << (op.scale & 3);

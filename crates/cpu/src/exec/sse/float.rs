@@ -14,8 +14,10 @@ trait Operation {
 }
 
 fn run<S: Source, O: Operation>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
-    cpu.check_sse()?;
-    let b = S::get(cpu, bus, op)?;
+    let b = match S::quick(cpu, op) {
+        Some(b) if cpu.sse_is_on() => b,
+        _ => get_slowly::<S>(cpu, bus, op)?,
+    };
     match O::apply(cpu.xmm(op.a), b, op.imm8(), &mut cpu.mxcsr) {
         Ok(result) => {
             cpu.set_xmm(op.a, result);
@@ -23,6 +25,14 @@ fn run<S: Source, O: Operation>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Fl
         }
         Err(_) => Err(cpu.unmasked()),
     }
+}
+
+/// The second operand, after the checks that come before it.
+#[cold]
+#[inline(never)]
+fn get_slowly<S: Source>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow<u128> {
+    cpu.check_sse()?;
+    S::get(cpu, bus, op)
 }
 
 /// One line an instruction; groups by the memory operand.
@@ -118,8 +128,10 @@ pub(super) fn lower(insn: &Instruction) -> Option<Handler> {
 macro_rules! comparisons {
     ($($name:ident)*) => {$(
         fn $name<S: Source>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
-            cpu.check_sse()?;
-            let b = S::get(cpu, bus, op)?;
+            let b = match S::quick(cpu, op) {
+                Some(b) if cpu.sse_is_on() => b,
+                _ => get_slowly::<S>(cpu, bus, op)?,
+            };
             match compare::$name(cpu.xmm(op.a), b, &mut cpu.mxcsr) {
                 Ok(flags) => {
                     cpu.flags.set_arithmetic(flags);

@@ -14,6 +14,19 @@ trait Operation {
 }
 
 fn run<S: Source, O: Operation>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    if cpu.sse_is_on()
+        && let Some(b) = S::quick(cpu, op)
+    {
+        let result = O::apply(cpu.xmm(op.a), b, op.imm8());
+        cpu.set_xmm(op.a, result);
+        return Ok(());
+    }
+    run_slowly::<S, O>(cpu, bus, op)
+}
+
+#[cold]
+#[inline(never)]
+fn run_slowly<S: Source, O: Operation>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     cpu.check_sse()?;
     let b = S::get(cpu, bus, op)?;
     let result = O::apply(cpu.xmm(op.a), b, op.imm8());

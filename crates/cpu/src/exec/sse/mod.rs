@@ -40,13 +40,19 @@ pub(super) fn lower(insn: &Instruction, op: &mut Op) -> Option<Handler> {
 }
 
 impl Cpu {
+    #[inline(always)]
+    fn sse_is_on(&self) -> bool {
+        self.cr0 & (cr0::EM | cr0::TS) | !self.cr4 & cr4::OSFXSR == 0
+    }
+
     /// Whether SSE instructions may execute.
     #[inline(always)]
     pub(crate) fn check_sse(&self) -> Flow {
-        if self.cr0 & (cr0::EM | cr0::TS) | !self.cr4 & cr4::OSFXSR != 0 {
-            return Err(self.sse_fault());
+        if self.sse_is_on() {
+            Ok(())
+        } else {
+            Err(self.sse_fault())
         }
-        Ok(())
     }
 
     #[cold]
@@ -110,6 +116,10 @@ impl Cpu {
 
 /// Where the second operand comes from.
 pub(super) trait Source {
+    /// The operand, where that takes no call: what the quick way of a handler
+    /// begins with. See [`crate::access`].
+    fn quick(cpu: &Cpu, op: &Op) -> Option<u128>;
+    /// The operand, or the fault that getting it raises.
     fn get(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow<u128>;
 }
 
@@ -124,12 +134,22 @@ pub(super) struct Narrow<W>(std::marker::PhantomData<W>);
 
 impl Source for Register {
     #[inline(always)]
+    fn quick(cpu: &Cpu, op: &Op) -> Option<u128> {
+        Some(cpu.xmm(op.b))
+    }
+    #[inline(always)]
     fn get(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow<u128> {
         Ok(cpu.xmm(op.b))
     }
 }
 
 impl Source for Aligned {
+    #[inline(always)]
+    fn quick(cpu: &Cpu, op: &Op) -> Option<u128> {
+        let at = cpu.quick(op)?;
+        let physical = cpu.tlb.read(cpu.space, at, 16)?;
+        (at.0 & 15 == 0).then(|| cpu.ram.load(physical))
+    }
     #[inline(always)]
     fn get(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow<u128> {
         let at = cpu.aligned_address(op, false)?;
@@ -139,6 +159,12 @@ impl Source for Aligned {
 
 impl Source for Anywhere {
     #[inline(always)]
+    fn quick(cpu: &Cpu, op: &Op) -> Option<u128> {
+        let at = cpu.quick(op)?;
+        let physical = cpu.tlb.read(cpu.space, at, 16)?;
+        Some(cpu.ram.load(physical))
+    }
+    #[inline(always)]
     fn get(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow<u128> {
         let at = cpu.address(op, 16, false)?;
         cpu.read_128(bus, at, op.stack)
@@ -146,6 +172,12 @@ impl Source for Anywhere {
 }
 
 impl<W: Width> Source for Narrow<W> {
+    #[inline(always)]
+    fn quick(cpu: &Cpu, op: &Op) -> Option<u128> {
+        let at = cpu.quick(op)?;
+        let physical = cpu.tlb.read(cpu.space, at, W::BYTES)?;
+        Some(cpu.ram.load::<W>(physical).zero_extend().into())
+    }
     #[inline(always)]
     fn get(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow<u128> {
         Ok(cpu.load::<W>(bus, op)?.zero_extend().into())

@@ -84,6 +84,18 @@ pub(super) fn lower(insn: &Instruction) -> Option<Handler> {
 }
 
 fn load<S: Source>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    if cpu.sse_is_on()
+        && let Some(value) = S::quick(cpu, op)
+    {
+        cpu.set_xmm(op.a, value);
+        return Ok(());
+    }
+    load_slowly::<S>(cpu, bus, op)
+}
+
+#[cold]
+#[inline(never)]
+fn load_slowly<S: Source>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     cpu.check_sse()?;
     let value = S::get(cpu, bus, op)?;
     cpu.set_xmm(op.a, value);
@@ -91,15 +103,35 @@ fn load<S: Source>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
 }
 
 fn store_aligned(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
-    cpu.check_sse()?;
-    let at = cpu.aligned_address(op, true)?;
-    let value = cpu.xmm(op.b);
-    cpu.write_128(bus, at, op.stack, value)
+    store::<true>(cpu, bus, op)
 }
 
 fn store_anywhere(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    store::<false>(cpu, bus, op)
+}
+
+#[inline(always)]
+fn store<const ALIGNED: bool>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    if cpu.sse_is_on()
+        && let Some(at) = cpu.quick(op)
+        && (!ALIGNED || at.0 & 15 == 0)
+        && let Some(physical) = cpu.tlb.write(cpu.space, at, 16)
+    {
+        cpu.ram.store(physical, cpu.xmm(op.b));
+        return Ok(());
+    }
+    store_slowly::<ALIGNED>(cpu, bus, op)
+}
+
+#[cold]
+#[inline(never)]
+fn store_slowly<const ALIGNED: bool>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     cpu.check_sse()?;
-    let at = cpu.address(op, 16, true)?;
+    let at = if ALIGNED {
+        cpu.aligned_address(op, true)?
+    } else {
+        cpu.address(op, 16, true)?
+    };
     let value = cpu.xmm(op.b);
     cpu.write_128(bus, at, op.stack, value)
 }
