@@ -219,3 +219,174 @@ fn sign_extend_48(long: bool, at: u64) -> u64 {
         at
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use x86::control::{cr0, cr4, pte};
+    use x86::{Linear, Physical, flags};
+
+    use crate::Flow;
+    use crate::rig::{PT, Rig, WINDOW};
+
+    /// Pages of RAM that the tables may point at: two of them are tables.
+    const TARGETS: [u64; 6] = [0x80_0000, 0x80_1000, PT, PT_2, 0x3000, 0xfed0_0000];
+    /// A second page table, for the third entry of the page directory.
+    const PT_2: u64 = 0x5000;
+    const RIGHTS: [u64; 7] = [
+        0,
+        pte::P,
+        pte::P | pte::US,
+        pte::P | pte::RW,
+        pte::P | pte::RW | pte::US,
+        pte::P | pte::RW | pte::US | pte::A | pte::D,
+        pte::P | pte::US | pte::NX,
+    ];
+    /// The window again, through the last entry of the top table.
+    const ALIAS: u64 = 0xffff_ff80_0000_0000 + WINDOW;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Act {
+        Read(u64),
+        Write(u64, u64),
+        Fetch(u64),
+        /// A store by the guest, through its mapping of all RAM.
+        Store {
+            entry: u64,
+            value: u64,
+            bytes: u8,
+        },
+        /// A store by a device.
+        Foreign {
+            entry: u64,
+            value: u64,
+        },
+        Level(u8),
+        Ac(bool),
+        ReloadCr3,
+        Wp(bool),
+    }
+
+    fn entry() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            (0..4u64).prop_map(|n| PT + 8 * n),
+            (0..4u64).prop_map(|n| PT_2 + 8 * n),
+            Just(0x3000 + 16),
+            Just(0x3000 + 24),
+        ]
+    }
+
+    fn value() -> impl Strategy<Value = u64> {
+        let (targets, rights) = (
+            prop::sample::select(&TARGETS),
+            prop::sample::select(&RIGHTS),
+        );
+        (targets, rights).prop_map(|(to, rights)| to | rights)
+    }
+
+    fn place() -> impl Strategy<Value = u64> {
+        let page = prop_oneof![0..4u64, 512..516u64];
+        let base = prop_oneof![Just(WINDOW), Just(ALIAS)];
+        let offset = prop_oneof![Just(0u64), Just(8), Just(0xffc)];
+        (base, page, offset).prop_map(|(base, page, offset)| base + 4096 * page + offset)
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        prop_oneof![
+            4 => place().prop_map(Act::Read),
+            4 => (place(), value()).prop_map(|(at, value)| Act::Write(at, value)),
+            2 => place().prop_map(Act::Fetch),
+            4 => (entry(), value(), prop::sample::select(&[1u8, 4, 8]))
+                .prop_map(|(entry, value, bytes)| Act::Store { entry, value, bytes }),
+            1 => (entry(), value()).prop_map(|(entry, value)| Act::Foreign { entry, value }),
+            1 => prop_oneof![Just(0u8), Just(3)].prop_map(Act::Level),
+            1 => any::<bool>().prop_map(Act::Ac),
+            1 => Just(Act::ReloadCr3),
+            1 => any::<bool>().prop_map(Act::Wp),
+        ]
+    }
+
+    fn rig() -> Rig {
+        let mut rig = Rig::new();
+        rig.cpu.cr4 |= cr4::SMAP;
+        let all = pte::P | pte::RW | pte::US;
+        let ram = &rig.cpu.ram;
+        // The low RAM is the kernel's, and maps all tables for its stores.
+        ram.store(Physical(0x3000), pte::P | pte::RW | pte::PS);
+        ram.store(Physical(0x3000 + 24), PT_2 | all);
+        rig
+    }
+
+    fn perform(rig: &mut Rig, act: Act) -> Flow<u64> {
+        match act {
+            Act::Read(at) => rig.read(at),
+            Act::Write(at, value) => rig.write(at, value).map(|()| 0),
+            Act::Fetch(at) => {
+                let found = rig.cpu.fetch_address(Linear(at))?;
+                Ok(found.map_or(u64::MAX, |at| at.0))
+            }
+            Act::Store {
+                entry,
+                value,
+                bytes,
+            } => {
+                let (cpu, board) = (&mut rig.cpu, &mut rig.board);
+                match bytes {
+                    1 => cpu.write(board, Linear(entry), false, value as u8)?,
+                    4 => cpu.write(board, Linear(entry), false, value as u32)?,
+                    _ => cpu.write(board, Linear(entry), false, value)?,
+                }
+                Ok(0)
+            }
+            Act::Foreign { entry, value } => {
+                let bytes = value.to_le_bytes();
+                rig.cpu
+                    .ram
+                    .write(Physical(entry), &bytes)
+                    .expect("it is RAM");
+                rig.cpu.take_code_writes();
+                Ok(0)
+            }
+            Act::Level(level) => {
+                rig.at_level(level);
+                Ok(0)
+            }
+            Act::Ac(on) => {
+                let rest = &mut rig.cpu.flags.rest;
+                *rest = *rest & !flags::AC | if on { flags::AC } else { 0 };
+                rig.cpu.refresh();
+                Ok(0)
+            }
+            Act::ReloadCr3 => rig.cpu.set_cr3(rig.cpu.cr3).map(|()| 0),
+            Act::Wp(on) => {
+                let wp = if on { cr0::WP } else { 0 };
+                rig.cpu.set_cr0(rig.cpu.cr0 & !cr0::WP | wp).map(|()| 0)
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+        #[test]
+        fn the_soft_tlb_cannot_be_seen(acts in prop::collection::vec(act(), 1..60)) {
+            let mut with = rig();
+            let mut without = rig();
+            for (n, act) in acts.into_iter().enumerate() {
+                without.cpu.forget_translations();
+                let (found, expected) = (perform(&mut with, act), perform(&mut without, act));
+                prop_assert_eq!(found, expected, "act {}: {:x?}", n, act);
+                prop_assert_eq!(with.cpu.cr2, without.cpu.cr2);
+                for page in [0x1000u64, 0x2000, 0x3000, PT, PT_2, 0x80_0000, 0x80_1000] {
+                    let content = |rig: &Rig| {
+                        let mut bytes = vec![0; 4096];
+                        rig.cpu.ram.read(Physical(page), &mut bytes).expect("it is RAM");
+                        bytes
+                    };
+                    prop_assert!(content(&with) == content(&without), "page {:#x} after act {}: {:x?}", page, n, act);
+                }
+            }
+            let dirty = (with.cpu.ram.take_dirty(), without.cpu.ram.take_dirty());
+            prop_assert_eq!(dirty.0, dirty.1);
+        }
+    }
+}
