@@ -23,6 +23,9 @@ pub enum Error {
         /// What the image has.
         found: Digest,
     },
+    /// The host's processor cannot run guest instructions.
+    #[error(transparent)]
+    Processor(#[from] silicon::Missing),
     /// The kernel image is none, or none that can be booted in this way.
     #[error("the kernel cannot be booted: {reason}")]
     Kernel {

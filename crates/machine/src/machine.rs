@@ -42,6 +42,7 @@ impl Machine {
         engine: EngineKind,
     ) -> Result<Machine, Error> {
         config.check(images)?;
+        silicon::supported()?;
         let mut cpu = Cpu::new(Ram::new(config.memory_bytes)?);
         cpu.tsc_hz = config.tsc_hz;
         boot::load(config, images, &mut cpu)?;
