@@ -50,12 +50,12 @@ impl MemoryDigest {
         self.root(ram)
     }
 
-    /// The digest of `ram`, every page hashed anew.
+    /// The digest of `ram`, every page hashed anew. Pages that the host has
+    /// given no memory are zeros without a look: to read them would give it.
     pub(crate) fn update_fully(&mut self, ram: &Ram) -> Digest {
         *self = MemoryDigest::default();
-        let pages = ram.ranges().flat_map(|(start, bytes)| {
-            start.page_number()..start.page_number() + bytes / PAGE_BYTES
-        });
+        let resident = (0u64..).zip(ram.resident());
+        let pages = resident.filter_map(|(number, resident)| resident.then_some(number));
         self.update(ram, pages)
     }
 

@@ -237,6 +237,27 @@ impl Ram {
         unsafe { from.copy_to(to, bytes as usize) }
     }
 
+    /// For each page of the mapping, the hole's included, whether the host has
+    /// given it memory. One that has none holds zeros, and was never written
+    /// by anyone. If the host can't say, all have.
+    pub fn resident(&self) -> Vec<bool> {
+        let count = (self.mapped_bytes / PAGE_BYTES) as usize;
+        let mut states = vec![0u8; count];
+        // SAFETY: the mapping is ours and this long; `states` has a byte for
+        // each of its pages, as mincore(2) asks.
+        let failed = unsafe {
+            libc::mincore(
+                self.base.as_ptr().cast(),
+                self.mapped_bytes as usize,
+                states.as_mut_ptr(),
+            )
+        } != 0;
+        states
+            .iter()
+            .map(|state| failed || state & 1 != 0)
+            .collect()
+    }
+
     fn check(&self, start: Physical, bytes: u64) -> Result<(), Error> {
         if self.holds(start, bytes) {
             Ok(())
@@ -310,6 +331,14 @@ mod tests {
         assert_eq!(ram.take_watched_writes(), [(Physical(0x2000), 1)]);
         assert_eq!(ram.take_dirty(), [1, 2]);
         assert!(ram.take_dirty().is_empty());
+    }
+
+    #[test]
+    fn a_page_becomes_resident_when_it_is_written() {
+        let ram = Ram::new(1 << 20).expect("a small mapping");
+        assert_eq!(ram.resident(), [false; 256]);
+        ram.store(Physical(0x3000), 1u8);
+        assert!(ram.resident()[3]);
     }
 
     #[test]
