@@ -181,9 +181,9 @@ fn difference(difference: &Difference) -> Value {
             format!("{expected:08x}"),
             format!("{found:08x}"),
         ),
-        Difference::Memory { expected, found } => {
-            ("memory", expected.to_string(), found.to_string())
-        }
+        Difference::Memory {
+            expected, found, ..
+        } => ("memory", expected.to_string(), found.to_string()),
         Difference::Devices { expected, found } => {
             ("devices", expected.to_string(), found.to_string())
         }

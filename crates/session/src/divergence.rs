@@ -6,8 +6,8 @@ use log::{EndReason, Event, Place};
 use moment::Moment;
 use seal::Digest;
 
-use crate::RegisterDifference;
 use crate::describe::Line;
+use crate::{RegisterDifference, Suspects};
 
 /// The first difference between a recording and its replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub enum Difference {
         expected: Digest,
         /// As replayed.
         found: Digest,
+        /// Where to look.
+        suspects: Suspects,
     },
     /// The state of the devices.
     Devices {
@@ -130,8 +132,15 @@ impl fmt::Display for Difference {
                 "registers: expected a digest of {expected:08x}, found {found:08x} \
                  (recordings made with --checks full tell which register)"
             ),
-            Difference::Memory { expected, found } => {
-                write!(f, "memory: expected a digest of {expected}, found {found}")
+            Difference::Memory {
+                expected,
+                found,
+                suspects,
+            } => {
+                write!(
+                    f,
+                    "memory: expected a digest of {expected}, found {found}; {suspects}"
+                )
             }
             Difference::Devices { expected, found } => {
                 write!(f, "devices: expected a digest of {expected}, found {found}")

@@ -55,7 +55,16 @@ impl Flip {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_has_an_answer(text in "[0-9a-fx:@]{0,24}|.{0,12}") {
+            let _ = text.parse::<Flip>();
+        }
+    }
 
     #[test]
     fn a_bit_is_named_by_address_number_and_branch() {

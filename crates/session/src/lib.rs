@@ -16,6 +16,7 @@ mod pace;
 mod recording;
 mod registers;
 mod replay;
+mod suspects;
 mod tape;
 mod when;
 mod world;
@@ -35,6 +36,7 @@ pub use manifest::{Host, Image, MachineSummary, Manifest};
 pub use recording::{About, Recording};
 pub use registers::RegisterDifference;
 pub use replay::{Options, Outcome, Replayed, replay};
+pub use suspects::Suspects;
 pub use when::{NoSuchPlace, When};
 pub use world::{Arrival, OutputPort, Screen, Watcher, World};
 

@@ -174,7 +174,66 @@ pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn manifest() -> Manifest {
+        let config = MachineConfig::new(1 << 20, Digest::default(), 7);
+        Manifest {
+            format: FORMAT,
+            program: "revirt 0".to_owned(),
+            machine: MachineSummary::of(&config),
+            config: to_hex(&config.to_bytes()),
+            images: Vec::new(),
+            engine: "interp".to_owned(),
+            checks: "normal".to_owned(),
+            registers: vec!["rip".to_owned()],
+            host: Host::default(),
+        }
+    }
+
+    fn read(text: &[u8]) -> Result<(Manifest, MachineConfig, Digest), Error> {
+        let file = tempfile::NamedTempFile::new().expect("there is room");
+        std::fs::write(file.path(), text).expect("there is room");
+        Manifest::read(file.path())
+    }
+
+    proptest! {
+        #[test]
+        fn an_altered_manifest_is_refused_or_has_another_digest(at in 0usize..1000, bit in 0u8..8) {
+            let mut text = manifest().text();
+            let before = Digest::of(&text);
+            let at = at % text.len();
+            text[at] ^= 1 << bit;
+            if let Ok((_, _, digest)) = read(&text) {
+                prop_assert_ne!(digest, before);
+            }
+        }
+    }
+
+    #[test]
+    fn a_manifest_is_read_back() {
+        let (found, _, digest) = read(&manifest().text()).expect("it was just written");
+        assert_eq!(found, manifest());
+        assert_eq!(digest, Digest::of(&manifest().text()));
+    }
+
+    #[test]
+    fn what_is_for_people_must_say_what_counts() {
+        let mut manifest = manifest();
+        manifest.machine.memory_bytes += 4096;
+        assert!(matches!(
+            read(&manifest.text()),
+            Err(Error::Manifest { .. })
+        ));
+    }
+
+    #[test]
+    fn a_format_from_the_future_is_told_apart_whatever_else_it_holds() {
+        let refused = read(br#"{ "format": 2, "program": "revirt 9", "machine": 5 }"#);
+        assert!(matches!(refused, Err(Error::Future { found: 2, .. })));
+    }
 
     #[test]
     fn hexadecimal_is_read_back() {

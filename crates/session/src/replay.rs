@@ -13,7 +13,9 @@ use moment::Moment;
 
 use crate::live::{end_reason, show};
 use crate::registers::{self, Layout};
-use crate::{Checks, Difference, Divergence, Error, Flip, Instead, Recording, Watcher, When};
+use crate::{
+    Checks, Difference, Divergence, Error, Flip, Instead, Recording, Suspects, Watcher, When,
+};
 
 /// Branches between two looks at what the guest printed.
 const STRETCH_BRANCHES: u64 = 2_000_000;
@@ -301,11 +303,12 @@ impl Replay<'_> {
                 output_bytes,
                 ..
             } => {
-                let found = self.digest_memory(event.moment);
+                let (found, suspects) = self.digest_memory(event.moment);
                 if *memory != found {
                     differences.push(Difference::Memory {
                         expected: *memory,
                         found,
+                        suspects,
                     });
                 }
                 let found = self.machine.digest_devices();
@@ -331,13 +334,10 @@ impl Replay<'_> {
     }
 
     /// A digest of memory: of what was written since the last; of all of it if
-    /// that was asked for, and at the end.
-    fn digest_memory(&mut self, now: Moment) -> seal::Digest {
-        if self.options.checks == Checks::Full || self.end == Some(now) {
-            self.machine.digest_memory_fully()
-        } else {
-            self.machine.digest_memory()
-        }
+    /// that was asked for, and at the end. And where to look, should it differ.
+    fn digest_memory(&mut self, now: Moment) -> (seal::Digest, Suspects) {
+        let all = self.options.checks == Checks::Full || self.end == Some(now);
+        Suspects::digest_memory(self.machine, all)
     }
 
     fn end_difference(&mut self, expected: EndReason) -> Option<Difference> {

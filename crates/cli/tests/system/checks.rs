@@ -23,7 +23,13 @@ fn a_flipped_bit_is_caught_within_an_epoch() {
         .expect(1)
         .json();
     assert_eq!(replayed["divergence"]["event"], epochs[1]["event"]);
-    assert_eq!(replayed["divergence"]["differences"][0]["what"], "memory");
+    let difference = &replayed["divergence"]["differences"][0];
+    assert_eq!(difference["what"], "memory");
+    let text = difference["text"].as_str().expect("text");
+    assert!(
+        text.contains("0x800000") && text.contains("nothing wrote"),
+        "{text}"
+    );
 }
 
 #[test]

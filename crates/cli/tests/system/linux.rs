@@ -52,6 +52,14 @@ fn a_session_at_the_shell_replays_to_the_byte() {
     on("verify", &dir, &[]).expect(0);
 }
 
+/// What a program of the default guest printed: the lines between `from` and
+/// `to`.
+fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
+    let (_, after) = text.split_once(from).expect("the program began");
+    let (lines, _) = after.split_once(to).expect("the program ended");
+    lines
+}
+
 /// ReVirt's own experiments: two processes that race for a variable, and one
 /// that a timer's signal interrupts.
 #[test]
@@ -61,23 +69,12 @@ fn five_recordings_of_races_and_signals_differ_and_each_replays() {
     let mut signals = HashSet::new();
     for _ in 0..5 {
         let (_folder, dir) = scratch();
-        let recorded = record_program(&dir, "race 5; echo between; signal 5", &[]);
+        let recorded = record_program(&dir, "race 5; echo then signals; signal 5", &[]);
         assert_eq!(replay_linux(&dir, &[]).expect(0).text(), recorded.text());
         let text = recorded.text();
-        let programs = text
-            .split("ReVirt guest")
-            .last()
-            .map_or("", |_| text.as_str());
-        let (race, signal) = programs.rsplit_once("between").expect("both ran");
-        let lines = |part: &str| {
-            part.lines()
-                .rev()
-                .filter(|line| !line.starts_with('['))
-                .collect::<Vec<_>>()
-                .join("\n")
-        };
-        races.insert(lines(race));
-        signals.insert(lines(signal));
+        races.insert(between(&text, "ReVirt guest ready.", "then signals").to_owned());
+        signals
+            .insert(between(&text, "then signals", "ReVirt guest: the command ended").to_owned());
     }
     assert_eq!(races.len(), 5, "{races:?}");
     assert_eq!(signals.len(), 5, "{signals:?}");
