@@ -17,6 +17,7 @@ enum {
     SERIAL_MODEM = SERIAL + 4,
     SERIAL_STATUS = SERIAL + 5,
     RECEIVE_INTERRUPT = 1,
+    READY = 3,          /* DTR and RTS: the other side may send */
     INTERRUPT_LINE = 8, /* OUT2 opens it on a PC */
     HAS_RECEIVED = 1,
     KEYBOARD_COMMAND = 0x64,
@@ -59,7 +60,7 @@ static void set_up(void)
     outb(PIT_CHANNEL0, (1193182 / TICKS_A_SECOND) & 0xff);
     outb(PIT_CHANNEL0, (1193182 / TICKS_A_SECOND) >> 8);
     outb(SERIAL_INTERRUPTS, RECEIVE_INTERRUPT);
-    outb(SERIAL_MODEM, INTERRUPT_LINE);
+    outb(SERIAL_MODEM, READY | INTERRUPT_LINE);
 }
 
 /* Halts until the next interrupt; none is missed between the look and the halt. */
