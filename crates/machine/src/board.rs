@@ -511,3 +511,180 @@ impl Bus for Board {
         self.needs_attention
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use seal::Digest;
+
+    use super::*;
+    use crate::saved;
+
+    fn rig() -> (Board, Ram) {
+        let ram = Ram::new(1 << 20).expect("a small mapping");
+        let config = MachineConfig::new(1 << 20, Digest::default(), 1_795_472_800);
+        (Board::new(&config, &ram), ram)
+    }
+
+    #[test]
+    fn nothing_answers_with_all_ones() {
+        let (mut board, ram) = rig();
+        assert_eq!(board.port_in(&ram, 0, 0x1234, 2), 0xffff);
+        assert_eq!(board.port_in(&ram, 0, 0xcfc, 4), u32::MAX);
+        assert_eq!(board.read(&ram, 0, Physical(0xfed0_0000), 8), u64::MAX);
+        board.port_out(&ram, 0, 0xcf8, 4, 0x8000_0006);
+        assert_eq!(
+            board.ended, None,
+            "the reset register is not a part of PCI's"
+        );
+    }
+
+    #[test]
+    fn a_timer_set_earlier_wants_attention_and_fires_at_its_branch() {
+        let (mut board, ram) = rig();
+        assert_eq!(board.fire(0), u64::MAX);
+        for (offset, value) in [(0xf0, 0x1ff), (0x320, 0x40), (0x3e0, 0xb), (0x380, 1000)] {
+            board.write(&ram, 10, Physical(LocalApic::ADDRESS + offset), 4, value);
+        }
+        assert!(board.needs_attention());
+        let due = board.fire(10);
+        assert_eq!(board.clock.at(due), board.clock.at(10) + 1000);
+        board.fire(due - 1);
+        assert!(!board.interrupt_waits());
+        board.fire(due);
+        assert_eq!(board.acknowledge(due), Some(0x40));
+    }
+
+    #[test]
+    fn the_pit_interrupts_through_both_controllers() {
+        let (mut board, ram) = rig();
+        // The PICs at 0x30, all but the timer masked; LINT0 is open at reset.
+        for (port, value) in [
+            (0x20, 0x11),
+            (0x21, 0x30),
+            (0x21, 4),
+            (0x21, 1),
+            (0x21, 0xfe),
+        ] {
+            board.port_out(&ram, 0, port, 1, value);
+        }
+        for (port, value) in [(0x43, 0x34), (0x40, 100), (0x40, 0)] {
+            board.port_out(&ram, 0, port, 1, value);
+        }
+        let due = board.fire(0);
+        board.fire(due);
+        assert_eq!(board.acknowledge(due), Some(0x30));
+    }
+
+    #[test]
+    fn power_off_reset_and_debug_exit_end_the_machine() {
+        let (mut board, ram) = rig();
+        board.port_out(&ram, 0, place::POWER + 4, 2, 5 << 10 | 1 << 13);
+        assert_eq!(board.ended, Some(Stop::PoweredOff));
+        let (mut board, ram) = rig();
+        board.port_out(&ram, 0, 0x64, 1, 0xfe);
+        assert_eq!(board.ended, Some(Stop::Reset));
+        let (mut board, ram) = rig();
+        board.has_debug_exit = true;
+        board.port_out(&ram, 0, 0xf4, 4, 0x10);
+        assert_eq!(board.ended, Some(Stop::DebugExit(0x10)));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Access {
+        Port(u16, u8, Option<u32>),
+        Memory(u64, u8, Option<u64>),
+        Msr(u32, Option<u64>),
+        Priority(u8),
+        Acknowledge,
+        Later(u64),
+        Sample(u64),
+        Type(u8),
+    }
+
+    fn port() -> impl Strategy<Value = u16> {
+        const KNOWN: [u16; 10] = [
+            0x20, 0x40, 0x60, 0x70, 0x92, 0xa0, 0x3f8, 0x4d0, 0x600, 0xcf8,
+        ];
+        prop_oneof![
+            (prop::sample::select(&KNOWN[..]), 0u16..12).prop_map(|(p, n)| p + n),
+            any::<u16>()
+        ]
+    }
+
+    fn access() -> impl Strategy<Value = Access> {
+        let size = || prop::sample::select(&[1u8, 2, 4][..]);
+        let place = prop_oneof![
+            (0u64..0x100).prop_map(|n| LocalApic::ADDRESS + 16 * n),
+            (0u64..0x20).prop_map(|n| IoApic::ADDRESS + n),
+            any::<u64>(),
+        ];
+        let number = prop_oneof![
+            0x800u32..0x840,
+            Just(msr::APIC_BASE),
+            Just(msr::TSC_DEADLINE)
+        ];
+        prop_oneof![
+            8 => (port(), size(), any::<Option<u32>>()).prop_map(|(p, s, v)| Access::Port(p, s, v)),
+            8 => (place, size(), any::<Option<u64>>()).prop_map(|(p, s, v)| Access::Memory(p, s, v)),
+            4 => (number, any::<Option<u64>>()).prop_map(|(n, v)| Access::Msr(n, v)),
+            1 => any::<u8>().prop_map(Access::Priority),
+            2 => Just(Access::Acknowledge),
+            4 => (0u64..1 << 40).prop_map(Access::Later),
+            1 => any::<u64>().prop_map(Access::Sample),
+            1 => any::<u8>().prop_map(Access::Type),
+        ]
+    }
+
+    fn perform(board: &mut Board, ram: &Ram, now: &mut u64, access: &Access) {
+        match *access {
+            Access::Port(port, size, None) => drop(board.port_in(ram, *now, port, size)),
+            Access::Port(port, size, Some(value)) => board.port_out(ram, *now, port, size, value),
+            Access::Memory(at, size, None) => drop(board.read(ram, *now, Physical(at), size)),
+            Access::Memory(at, size, Some(value)) => {
+                board.write(ram, *now, Physical(at), size, value);
+            }
+            Access::Msr(number, None) => drop(board.msr_read(*now, number)),
+            Access::Msr(number, Some(value)) => drop(board.msr_write(*now, number, value)),
+            Access::Priority(priority) => board.set_task_priority(priority),
+            Access::Acknowledge => drop(board.acknowledge(*now)),
+            // As the run loop: no further than the next timer.
+            Access::Later(branches) => *now = now.saturating_add(branches).min(board.fire(*now)),
+            Access::Sample(host_ns) => board.clock.sample(*now, host_ns, host_ns % 2 == 0),
+            Access::Type(byte) => drop(board.type_bytes(&[byte])),
+        }
+        board.fire(*now);
+    }
+
+    proptest! {
+        #[test]
+        fn nonsense_breaks_nothing(accesses in prop::collection::vec(access(), 0..200)) {
+            let (mut board, ram) = rig();
+            let mut now = 0;
+            for access in &accesses {
+                perform(&mut board, &ram, &mut now, access);
+                prop_assert!(board.fire(now) > now || now == u64::MAX);
+            }
+        }
+
+        #[test]
+        fn a_restored_board_goes_on_as_the_saved_one(
+            before in prop::collection::vec(access(), 0..100),
+            after in prop::collection::vec(access(), 0..50),
+        ) {
+            let (mut board, ram) = rig();
+            let mut now = 0;
+            before.iter().for_each(|access| perform(&mut board, &ram, &mut now, access));
+            let (mut other, _) = rig();
+            saved::restore(&mut other, &saved::save(&board)).expect("its own state");
+            let mut other_now = now;
+            other.fire(other_now);
+            for access in &after {
+                perform(&mut board, &ram, &mut now, access);
+                perform(&mut other, &ram, &mut other_now, access);
+                prop_assert_eq!(saved::save(&board), saved::save(&other));
+                prop_assert_eq!(board.interrupt_waits(), other.interrupt_waits());
+            }
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Any bytes as a Linux kernel: see the body.
+
+#![no_main]
+
+#[path = "../bodies/images.rs"]
+mod body;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| body::bzimage(data));
