@@ -2,10 +2,12 @@
 //!
 //! Whatever a developer or a CI machine does more than once stands here, so that both do the same.
 
+mod ci;
+mod demo;
 mod lint;
+mod process;
 
 use clap::{Parser, Subcommand};
-use std::path::Path;
 use std::process::ExitCode;
 
 /// The project's own commands.
@@ -18,6 +20,12 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Everything a change must pass: form, lints, all tests.
+    Ci,
+    /// Record, replay and verify a Debian kernel, with an explanation.
+    Demo,
+    /// Check licences and advisories of the dependencies with cargo-deny, which is installed if it is missing.
+    Deny,
     /// Build the guests into target/guests: Debian's kernels, the default initramfs, bare-metal kernels.
     Guests,
     /// Check what the architecture promises: layers, determinism, where unsafe code is, and each file's form.
@@ -36,16 +44,12 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> anyhow::Result<()> {
     match task {
+        Task::Ci => ci::run(),
+        Task::Demo => demo::run(),
+        Task::Deny => ci::deny(),
         Task::Guests => build_guests(),
-        Task::Lint => lint::run(root()),
+        Task::Lint => lint::run(process::root()),
     }
-}
-
-/// The root of the tree.
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask lies in the root")
 }
 
 fn build_guests() -> anyhow::Result<()> {
