@@ -104,3 +104,17 @@ fn debians_generic_kernel_with_four_gib_replays() {
     let replayed = replay_linux(&dir, &[]).expect(0);
     assert_eq!(replayed.text(), recorded.text());
 }
+
+/// The judge is silicon: `guests::CHECKS_EXPECTED` is what these programs print
+/// on a processor that is not ours.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "boots Linux: needs a release build")]
+fn the_checks_print_what_silicon_prints_and_replay() {
+    let (_folder, dir) = scratch();
+    let recorded = record_program(&dir, guests::CHECKS, &[]);
+    let console = recorded.text().replace('\r', "");
+    let printed = console.find("== code").map(|at| &console[at..]);
+    let printed = printed.and_then(|text| text.split_inclusive("== end\n").next());
+    assert_eq!(printed, Some(guests::CHECKS_EXPECTED));
+    assert_eq!(replay_linux(&dir, &[]).expect(0).text(), recorded.text());
+}

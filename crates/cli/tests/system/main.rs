@@ -5,6 +5,7 @@
 //! build.
 
 mod bad_input;
+mod bare;
 mod checks;
 mod damage;
 mod endings;
