@@ -127,7 +127,7 @@ pub(crate) enum Engine {
     /// The interpreter
     #[default]
     Interp,
-    /// The translator
+    /// The translator: not in this build yet
     Jit,
 }
 

@@ -89,12 +89,22 @@ pub enum Error {
     #[error("the guest's console can't be shown ({0}): check where standard output goes")]
     Print(#[source] io::Error),
     /// There is no such place in the recording.
-    #[error("the recording has no place {place}: it ends at {end}")]
+    #[error("the recording has no place {place}: it ends at {end}; ask for an earlier one")]
     NoSuchPlace {
         /// What was asked for.
         place: crate::When,
         /// The last place there is.
-        end: String,
+        end: moment::Moment,
+    },
+    /// The run never comes to this program counter at this branch count.
+    #[error(
+        "the recording has no place {place}: the run passes that branch count and is now at {passed}; take a moment from `revirt log` or a report"
+    )]
+    Passed {
+        /// What was asked for.
+        place: crate::When,
+        /// Where that was seen.
+        passed: moment::Moment,
     },
     /// A bit to be flipped is not in memory.
     #[error(

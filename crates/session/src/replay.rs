@@ -170,7 +170,7 @@ impl Replay<'_> {
             self.agree(placed.event);
         }
         if self.options.until != When::End {
-            let end = self.machine.moment().to_string();
+            let end = self.machine.moment();
             return Err(Error::NoSuchPlace {
                 place: self.options.until,
                 end,
@@ -215,9 +215,9 @@ impl Replay<'_> {
                 }
                 Stop::Idle { is_dead: false, .. } => Instead::Slept,
                 Stop::Missed if self.is_past_place(now) => {
-                    return Err(Error::NoSuchPlace {
+                    return Err(Error::Passed {
                         place: self.options.until,
-                        end: now.to_string(),
+                        passed: now,
                     });
                 }
                 stop => {
