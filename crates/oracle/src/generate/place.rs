@@ -136,6 +136,18 @@ pub(super) fn makers_differ(instruction: &Instruction, case: &Case) -> bool {
     };
     let is_canonical = |value: u64| ((value << 16).cast_signed() >> 16).cast_unsigned() == value;
     base != 0 && is_canonical(linear) != is_canonical(linear.wrapping_sub(base))
+        || loads_misaligned_mode(instruction, case)
+}
+
+/// Whether it would load bit 17 of MXCSR, AMD's misaligned exception mask, reserved on Intel's.
+fn loads_misaligned_mode(instruction: &Instruction, case: &Case) -> bool {
+    let offset = match instruction.mnemonic() {
+        Mnemonic::Ldmxcsr => 2,
+        Mnemonic::Fxrstor | Mnemonic::Fxrstor64 => 26,
+        _ => return false,
+    };
+    memory_address(instruction, case)
+        .is_some_and(|start| case.byte_before(start.wrapping_add(offset)) & 2 != 0)
 }
 
 fn segment_base(instruction: &Instruction, case: &Case) -> u64 {
