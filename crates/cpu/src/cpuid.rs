@@ -123,7 +123,7 @@ fn basic(cpu: &Cpu, leaf: u32, subleaf: u32) -> Leaf {
 /// the ratio is 1 wherever the frequency fits.
 fn crystal(tsc_hz: u64) -> (u32, u32) {
     (1..=32)
-        .filter(|ratio| tsc_hz % u64::from(*ratio) == 0)
+        .filter(|ratio| tsc_hz.is_multiple_of(u64::from(*ratio)))
         .find_map(|ratio| Some((ratio, u32::try_from(tsc_hz / u64::from(ratio)).ok()?)))
         .unwrap_or((0, 0))
 }

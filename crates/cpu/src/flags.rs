@@ -197,7 +197,7 @@ mod tests {
             .iter()
             .enumerate()
             .fold(flags::FIXED, |value, (i, flag)| {
-                value | flag * (bits >> i & 1)
+                value | (flag * (bits >> i & 1))
             });
             assert_eq!(Flags::new(value).value(), value, "{value:#x}");
         }

@@ -3,6 +3,11 @@
 //! [`Cpu`] holds the state; an [`Engine`] runs guest code on it; the board is
 //! behind [`Bus`]. What an instruction means is in `exec`, a family a file.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "to keep the low bits is what an operand's width means; each cast states the width"
+)]
+
 mod access;
 mod block;
 mod bus;

@@ -58,7 +58,7 @@ impl Segment {
     /// Whether the segment spans all 4 GiB and any access of its kind is
     /// within: no limit need be looked at.
     pub const fn is_whole(&self) -> bool {
-        self.limit == u32::MAX && !(self.has(rights::S | rights::DC) && !self.has(rights::CODE))
+        self.limit == u32::MAX && (self.has(rights::CODE) || !self.has(rights::S | rights::DC))
     }
 
     /// The linear address of `bytes` at `offset`, with the checks of everything

@@ -162,7 +162,7 @@ mod tests {
         // in al, 0x60; out dx, al; in eax, dx; out 0x70, eax; hlt
         rig.code(&[0xe4, 0x60, 0xee, 0xed, 0xe7, 0x70, 0xf4]);
         rig.run();
-        let value = 0x3f8 * 0x0101_0101u64 & 0xffff_ffff;
+        let value = (0x3f8 * 0x0101_0101u64) & 0xffff_ffff;
         assert_eq!(rig.board.writes, [(0x3f8, 1, 0x60), (0x70, 4, value)]);
     }
 

@@ -185,15 +185,14 @@ fn visible(
     let Some(mut descriptor) = cpu.find_descriptor(bus, selector)? else {
         return Ok(None);
     };
-    if descriptor.is_system() {
-        if !system.contains(&descriptor.kind())
+    if descriptor.is_system()
+        && (!system.contains(&descriptor.kind())
             || cpu
                 .read_high(bus, selector, &mut descriptor, vector::GP)
-                .is_err()
+                .is_err())
         {
             return Ok(None);
         }
-    }
     let inner = cpu.cpl > descriptor.dpl() || rpl(selector) > descriptor.dpl();
     Ok((!inner || descriptor.is_conforming()).then_some(descriptor))
 }
