@@ -190,9 +190,9 @@ fn visible(
             || cpu
                 .read_high(bus, selector, &mut descriptor, vector::GP)
                 .is_err())
-        {
-            return Ok(None);
-        }
+    {
+        return Ok(None);
+    }
     let inner = cpu.cpl > descriptor.dpl() || rpl(selector) > descriptor.dpl();
     Ok((!inner || descriptor.is_conforming()).then_some(descriptor))
 }
