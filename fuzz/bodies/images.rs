@@ -4,18 +4,8 @@
 use machine::{BootKind, EngineKind, Images, Machine, MachineConfig, Until};
 use seal::Digest;
 
-/// Tries `data` as a Linux kernel, unpacked here and unpacking itself.
-pub(crate) fn bzimage(data: &[u8]) {
-    boot(data, BootKind::Linux);
-    boot(data, BootKind::LinuxEntry);
-}
-
-/// Tries `data` as a Multiboot kernel.
-pub(crate) fn multiboot(data: &[u8]) {
-    boot(data, BootKind::Multiboot);
-}
-
-fn boot(data: &[u8], boot: BootKind) {
+/// Tries `data` as a kernel to be entered by `boot`.
+pub(crate) fn boot(data: &[u8], boot: BootKind) {
     let _ = BootKind::of(data);
     let images = Images {
         kernel: data.to_vec(),

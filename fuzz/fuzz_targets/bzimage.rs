@@ -5,4 +5,7 @@
 #[path = "../bodies/images.rs"]
 mod body;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| body::bzimage(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    body::boot(data, machine::BootKind::Linux);
+    body::boot(data, machine::BootKind::LinuxEntry);
+});

@@ -5,4 +5,4 @@
 #[path = "../bodies/images.rs"]
 mod body;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| body::multiboot(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| body::boot(data, machine::BootKind::Multiboot));

@@ -110,10 +110,9 @@ impl Pic {
             self.request = self.request & !bit | self.lines & bit;
         } else if rises {
             self.request |= bit;
-        } else if !up {
-            // An edge that went away before it was taken is no request.
-            self.request &= !bit;
         }
+        // An edge stays latched when the line falls again: the 8259A would
+        // make a spurious interrupt of it, which no kernel wants.
     }
 
     /// The place of the first of `inputs` in the order of priority, 0 to 7.
@@ -404,6 +403,9 @@ impl Pics {
     fn cascade(&mut self) {
         let up = self.second.waiting(false).is_some();
         self.first.set_line(2, up);
+        if !up {
+            self.first.request &= !(1 << 2);
+        }
     }
 }
 

@@ -156,17 +156,19 @@ impl Channel {
         }
     }
 
+    /// Ticks from the load to the first rise of the output. A strobe (modes 4
+    /// and 5) is low for the tick in which the count ends.
+    fn first_rise(&self) -> u64 {
+        u64::from(self.count) + u64::from(self.mode >= 4)
+    }
+
     /// How often the output has risen since the load.
     fn rises_at(&self, now_ns: u64) -> u64 {
         if !self.runs() {
             return 0;
         }
-        let periods = self.elapsed(now_ns) / u64::from(self.count);
-        if self.repeats() {
-            periods
-        } else {
-            periods.min(1)
-        }
+        let rises = self.elapsed(now_ns) / self.first_rise();
+        if self.repeats() { rises } else { rises.min(1) }
     }
 
     fn next_rise_ns(&self) -> Option<u64> {
@@ -176,7 +178,7 @@ impl Channel {
         let ticks = self
             .rises
             .saturating_add(1)
-            .saturating_mul(self.count.into());
+            .saturating_mul(self.first_rise());
         Some(self.load_ns.saturating_add(ns_of_ticks(ticks, PIT_HZ)))
     }
 
@@ -505,6 +507,19 @@ mod tests {
         pit.write(0, 0x40, 100);
         pit.write(0, 0x40, 0);
         assert!(!pit.irq(0));
+        let due_ns = pit.deadline_ns().expect("it runs");
+        assert!(pit.take_rise(due_ns));
+        assert!(pit.irq(due_ns));
+        assert_eq!(pit.deadline_ns(), None);
+    }
+
+    #[test]
+    fn a_strobe_ends_with_the_output_up_as_linux_s_one_shot_needs() {
+        let mut pit = Pit::new();
+        pit.write(0, 0x43, 0x38);
+        pit.write(0, 0x40, 100);
+        pit.write(0, 0x40, 0);
+        assert!(!pit.irq(ns_of_ticks(100, PIT_HZ)));
         let due_ns = pit.deadline_ns().expect("it runs");
         assert!(pit.take_rise(due_ns));
         assert!(pit.irq(due_ns));

@@ -4,6 +4,7 @@
 mod body;
 mod kernels;
 
+use machine::BootKind;
 use proptest::prelude::*;
 
 /// A good bzImage with `payload` in it: what the kernel's build makes.
@@ -36,7 +37,8 @@ proptest! {
     ) {
         let mut file = bzimage(&payload);
         changes.iter().for_each(|(at, byte)| file[*at] = *byte);
-        body::bzimage(&file);
+        body::boot(&file, BootKind::Linux);
+        body::boot(&file, BootKind::LinuxEntry);
     }
 
     #[test]
@@ -45,7 +47,7 @@ proptest! {
         rest in prop::collection::vec(any::<u8>(), 0..400),
     ) {
         // The size that the payload alleges: small, or each case takes long.
-        body::bzimage(&bzimage(&[start, &rest, &[0, 0, 1, 0]].concat()));
+        body::boot(&bzimage(&[start, &rest, &[0, 0, 1, 0]].concat()), BootKind::Linux);
     }
 
     #[test]
@@ -56,6 +58,6 @@ proptest! {
         let mut file = kernels::TICKS.to_vec();
         changes.iter().for_each(|(at, byte)| file[*at] = *byte);
         file.truncate(length);
-        body::multiboot(&file);
+        body::boot(&file, BootKind::Multiboot);
     }
 }
