@@ -2,6 +2,7 @@
 //!
 //! Whatever a developer or a CI machine does more than once stands here, so that both do the same.
 
+mod bench;
 mod ci;
 mod demo;
 mod lint;
@@ -20,6 +21,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Measure against the host and QEMU; keeps the runs in benches/runs.
+    Bench(bench::Options),
     /// Everything a change must pass: form, lints, all tests.
     Ci,
     /// Record, replay and verify a Debian kernel, with an explanation.
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> anyhow::Result<()> {
     match task {
+        Task::Bench(options) => bench::run(&options),
         Task::Ci => ci::run(),
         Task::Demo => demo::run(),
         Task::Deny => ci::deny(),

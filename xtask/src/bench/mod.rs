@@ -1,0 +1,406 @@
+//! Measures our machine against the host and QEMU: the same binaries, the same kernel, in turn within each round, so that
+//! what else the host does hits all alike.
+//!
+//! Workloads are compared by processor time, boots and replays by the clock on the wall. Every run is kept, with the
+//! machine's description, in `benches/runs/`.
+
+mod host;
+mod observe;
+mod statistics;
+mod subject;
+
+use crate::process::{revirt, root, step, target_folder};
+use anyhow::{Context as _, bail};
+use observe::{Observation, observe};
+use serde_json::{Value, json};
+use statistics::{geometric_mean, median};
+use std::fs;
+use std::process::Command;
+use subject::{Bench, Subject};
+
+/// Each workload's name and size: some 50 ms on the host, so that the slowest subject needs seconds.
+const WORKLOADS: &[(&str, u64)] = &[
+    ("busy", 50_000_000),
+    ("branches", 3_000_000),
+    ("indirect", 3_000_000),
+    ("recursion", 34),
+    ("sorting", 150_000),
+    ("hashing", 3_000_000),
+    ("list", 4_000_000),
+    ("crc", 12_000_000),
+    ("matrix", 14),
+    ("libm", 600_000),
+    ("x87", 1_200_000),
+    ("copy", 80_000),
+    ("string", 80_000),
+    ("syscalls", 80_000),
+    ("pipes", 3_000),
+    ("forks", 120),
+    ("execs", 40),
+    ("touches", 6_000),
+    ("signals", 8_000),
+];
+
+/// The host is so quick that one pass is too short to measure.
+const NATIVE_PASSES: usize = 10;
+
+/// How the growth of the log is measured: the same guest for a short and a long time; the difference is the growth.
+/// Each list is what `benchmark` is told; only the second number differs.
+const GROWTH: &[(&str, &str, &str)] = &[
+    ("busy", "busy 200000000", "busy 1000000000"),
+    ("idle", "sleepy 5000", "sleepy 65000"),
+];
+
+/// A guest that sleeps a minute.
+const SLEEP: &str = "sleepy 60000";
+
+const SECONDS_A_DAY: f64 = 86400.0;
+
+/// What is asked for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// How often everything is measured; the medians count.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Only these workloads, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Leave out QEMU's own record and replay.
+    #[arg(long)]
+    no_qemu_rr: bool,
+    /// Leave out the growth of the log and the replay of sleep, which take minutes.
+    #[arg(long)]
+    no_growth: bool,
+}
+
+/// One subject's run in one round.
+struct Run {
+    subject: Subject,
+    seen: Observation,
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let workloads: Vec<_> = WORKLOADS
+        .iter()
+        .filter(|(name, _)| options.only.is_empty() || options.only.iter().any(|only| only == name))
+        .collect();
+    if workloads.is_empty() {
+        bail!("there is no such workload; there are: {}", all_names());
+    }
+    let list = workloads
+        .iter()
+        .map(|(name, size)| format!("{name} {size}"))
+        .collect::<Vec<_>>()
+        .join(" ");
+    let guests = guests::Guests::of_the_tree(|line| eprintln!("{line}"));
+    let bench = Bench::prepare(revirt()?, &guests, target_folder().join("bench"))?;
+    let subjects = subjects(options);
+    let description = host::description();
+    let mut runs = Vec::new();
+    for round in 1..=options.rounds {
+        for subject in &subjects {
+            step(
+                &format!("round {round} of {}: {}", options.rounds, subject.name()),
+                || {
+                    let list = match subject {
+                        Subject::Native => [list.as_str(); NATIVE_PASSES].join(" "),
+                        _ => list.clone(),
+                    };
+                    let seen = observe(&mut bench.command(*subject, &list))?;
+                    runs.push(Run {
+                        subject: *subject,
+                        seen,
+                    });
+                    Ok(())
+                },
+            )?;
+        }
+    }
+    let log = if options.no_growth {
+        Value::Null
+    } else {
+        growth(&bench)?
+    };
+    check_results(&runs)?;
+    let report = json!({
+        "machine": description,
+        "workloads": workloads.iter().map(|(name, size)| json!({"name": name, "size": size})).collect::<Vec<_>>(),
+        "runs": runs.iter().map(run_json).collect::<Vec<_>>(),
+        "log": log,
+    });
+    let folder = root().join("benches/runs");
+    fs::create_dir_all(&folder)?;
+    let path = folder.join(format!("{}-{}.json", host::date(), host::name()));
+    fs::write(&path, format!("{report:#}\n"))
+        .with_context(|| format!("could not write {}", path.display()))?;
+    print_table(
+        &runs,
+        &subjects,
+        &workloads.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+    );
+    print_log(&report["log"]);
+    println!("\nAll runs: {}", path.display());
+    Ok(())
+}
+
+/// The names of all workloads, for people.
+fn all_names() -> String {
+    let names: Vec<_> = WORKLOADS.iter().map(|(name, _)| *name).collect();
+    names.join(", ")
+}
+
+fn subjects(options: &Options) -> Vec<Subject> {
+    let has_qemu = Command::new("qemu-system-x86_64")
+        .arg("--version")
+        .output()
+        .is_ok();
+    if !has_qemu {
+        eprintln!("QEMU is left out: it is not installed (sudo apt-get install qemu-system-x86)");
+    }
+    let wanted = |subject: &Subject| match subject {
+        Subject::QemuRecord | Subject::QemuReplay => has_qemu && !options.no_qemu_rr,
+        _ => has_qemu || !subject.is_qemu(),
+    };
+    Subject::ALL.into_iter().filter(wanted).collect()
+}
+
+/// How the log grows on a busy and on an idle guest, and how long a minute's sleep takes to replay.
+fn growth(bench: &Bench) -> anyhow::Result<Value> {
+    let mut values = serde_json::Map::new();
+    for (name, short, long) in GROWTH {
+        step(&format!("growth of the log, {name}"), || {
+            let mut points = Vec::new();
+            for list in [short, long] {
+                observe(&mut bench.command(Subject::Record, list))?;
+                let info = bench.info()?;
+                let number = |key: &str| {
+                    info[key]
+                        .as_f64()
+                        .with_context(|| format!("`info` gives no {key}"))
+                };
+                points.push((number("log_bytes")?, number("duration_ns")? / 1e9));
+            }
+            let per_s = (points[1].0 - points[0].0) / (points[1].1 - points[0].1);
+            let points: Vec<_> = points
+                .iter()
+                .map(|(bytes, s)| json!({"log_bytes": bytes, "duration_s": s}))
+                .collect();
+            values.insert(
+                (*name).to_owned(),
+                json!({"gb_a_day": per_s * SECONDS_A_DAY / 1e9, "points": points}),
+            );
+            Ok(())
+        })?;
+    }
+    step("a minute's sleep", || {
+        let recorded = observe(&mut bench.command(Subject::Record, SLEEP))?;
+        let replayed = observe(&mut bench.command(Subject::Replay, SLEEP))?;
+        let slept = |seen: &Observation| seen.spans.first().map(|span| span.wall_s);
+        values.insert(
+            "sleep".to_owned(),
+            json!({"recorded_s": slept(&recorded), "replayed_s": slept(&replayed)}),
+        );
+        Ok(())
+    })?;
+    Ok(Value::Object(values))
+}
+
+/// A subject that computes something else is not slower or faster but wrong.
+fn check_results(runs: &[Run]) -> anyhow::Result<()> {
+    let Some(judge) = runs.iter().find(|run| run.subject == Subject::Native) else {
+        return Ok(());
+    };
+    for run in runs {
+        for span in &run.seen.spans {
+            let expected = judge
+                .seen
+                .spans
+                .iter()
+                .find(|other| other.name == span.name);
+            if expected.is_some_and(|expected| expected.printed != span.printed) {
+                bail!(
+                    "{} gives `{}` and the host `{}`",
+                    run.subject.name(),
+                    span.printed,
+                    expected.map_or("", |expected| &expected.printed)
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn run_json(run: &Run) -> Value {
+    let seen = &run.seen;
+    json!({
+        "subject": run.subject.name(),
+        "ready": seen.ready.map(|mark| json!({"wall_s": mark.wall_s, "cpu_s": mark.cpu_s})),
+        "end": {"wall_s": seen.end.wall_s, "cpu_s": seen.end.cpu_s},
+        "spans": seen.spans.iter().map(|span| json!({"name": span.name, "wall_s": span.wall_s, "cpu_s": span.cpu_s})).collect::<Vec<_>>(),
+    })
+}
+
+/// The median of what `figure` takes from each run of `subject`.
+fn of(runs: &[Run], subject: Subject, figure: impl Fn(&Observation) -> Vec<f64>) -> Option<f64> {
+    median(
+        runs.iter()
+            .filter(|run| run.subject == subject)
+            .flat_map(|run| figure(&run.seen))
+            .collect(),
+    )
+}
+
+/// The processor time of the workload `name`.
+fn workload_cpu_s(name: &str) -> impl Fn(&Observation) -> Vec<f64> {
+    move |seen| {
+        let spans: Vec<_> = seen.spans.iter().filter(|span| span.name == name).collect();
+        // One figure a run: the host's passes are short, and their sum is what the clock can measure.
+        let sum: f64 = spans.iter().map(|span| span.cpu_s).sum();
+        if spans.is_empty() {
+            Vec::new()
+        } else {
+            vec![sum / spans.len() as f64]
+        }
+    }
+}
+
+fn print_table(runs: &[Run], subjects: &[Subject], workloads: &[&str]) {
+    let guests: Vec<Subject> = subjects
+        .iter()
+        .copied()
+        .filter(|subject| *subject != Subject::Native)
+        .collect();
+    println!("\nProcessor time of the workloads, in multiples of the host's; medians.\n");
+    print!("{:<12}{:>10}", "", "native");
+    for subject in &guests {
+        print!(
+            "{:>16}",
+            subject
+                .name()
+                .replace("revirt ", "")
+                .replace("--checks ", "")
+        );
+    }
+    println!();
+    let mut ratios = vec![Vec::new(); guests.len()];
+    for name in workloads {
+        let Some(native) = of(runs, Subject::Native, workload_cpu_s(name)) else {
+            continue;
+        };
+        print!("{name:<12}{:>8.0}ms", native * 1e3);
+        for (subject, ratios) in guests.iter().zip(&mut ratios) {
+            let ratio =
+                of(runs, *subject, workload_cpu_s(name)).map_or(f64::NAN, |time| time / native);
+            ratios.push(ratio);
+            print!("{ratio:>15.1}x");
+        }
+        println!();
+    }
+    print!("{:<22}", "geometric mean");
+    for ratios in &ratios {
+        print!("{:>15.1}x", geometric_mean(ratios));
+    }
+    println!("\n\nSeconds on the wall, and of processor time (in brackets); medians.\n");
+    for subject in guests {
+        let ready = of(runs, subject, |seen| {
+            seen.ready.iter().map(|mark| mark.wall_s).collect()
+        });
+        let ready_cpu = of(runs, subject, |seen| {
+            seen.ready.iter().map(|mark| mark.cpu_s).collect()
+        });
+        let end = of(runs, subject, |seen| vec![seen.end.wall_s]);
+        let end_cpu = of(runs, subject, |seen| vec![seen.end.cpu_s]);
+        println!(
+            "{:<30} start to shell {:>6.1} ({:.1})   whole run {:>7.1} ({:.1})",
+            subject.name(),
+            ready.unwrap_or(f64::NAN),
+            ready_cpu.unwrap_or(f64::NAN),
+            end.unwrap_or(f64::NAN),
+            end_cpu.unwrap_or(f64::NAN)
+        );
+    }
+    print_goals(runs, workloads);
+}
+
+/// The promises, and what was measured.
+fn print_goals(runs: &[Run], workloads: &[&str]) {
+    let whole = |subject| of(runs, subject, |seen| vec![seen.end.cpu_s]);
+    let boot = |subject| {
+        of(runs, subject, |seen| {
+            seen.ready.iter().map(|mark| mark.cpu_s).collect()
+        })
+    };
+    let against = |one: Option<f64>, other: Option<f64>| {
+        one.zip(other).map_or(f64::NAN, |(one, other)| one / other)
+    };
+    let loops: Vec<f64> = workloads
+        .iter()
+        .map(|name| {
+            against(
+                of(runs, Subject::Run, workload_cpu_s(name)),
+                of(runs, Subject::Qemu, workload_cpu_s(name)),
+            )
+        })
+        .collect();
+    let percent = |ratio: f64| (ratio - 1.0) * 100.0;
+    println!("\n{:<58}{:>12}{:>12}", "", "measured", "goal");
+    let row =
+        |what: &str, measured: String, goal: &str| println!("{what:<58}{measured:>12}{goal:>12}");
+    row(
+        "start to shell, against QEMU",
+        format!("{:.2}x", against(boot(Subject::Run), boot(Subject::Qemu))),
+        "4x",
+    );
+    row(
+        "workloads, against QEMU, geometric mean",
+        format!("{:.2}x", geometric_mean(&loops)),
+        "4x",
+    );
+    row(
+        "recording, over running, processor time",
+        format!(
+            "{:+.1}%",
+            percent(against(whole(Subject::Record), whole(Subject::Run)))
+        ),
+        "+2%",
+    );
+    row(
+        "recording with full checks, over running",
+        format!(
+            "{:+.1}%",
+            percent(against(whole(Subject::RecordFull), whole(Subject::Run)))
+        ),
+        "+5%",
+    );
+    let wall = |subject| of(runs, subject, |seen| vec![seen.end.wall_s]);
+    row(
+        "replay, over recording, on the wall",
+        format!(
+            "{:+.1}%",
+            percent(against(wall(Subject::Replay), wall(Subject::Record)))
+        ),
+        "+0%",
+    );
+}
+
+fn print_log(log: &Value) {
+    let number = |name: &str, key: &str| log[name][key].as_f64();
+    if let Some(growth) = number("busy", "gb_a_day") {
+        println!(
+            "{:<58}{:>9.4} GB{:>12}",
+            "growth of the log a day, busy loop", growth, "0.04 GB"
+        );
+    }
+    if let Some(growth) = number("idle", "gb_a_day") {
+        println!(
+            "{:<58}{:>9.4} GB{:>12}",
+            "growth of the log a day, idle", growth, "0.004 GB"
+        );
+    }
+    if let Some(slept) = number("sleep", "replayed_s") {
+        println!(
+            "{:<58}{:>10.2} s{:>12}",
+            "replay of a minute's sleep", slept, "1 s"
+        );
+    }
+}
