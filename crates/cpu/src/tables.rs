@@ -10,28 +10,29 @@ use x86::control::{cr4, pte};
 use x86::{Linear, PAGE_BYTES, Physical};
 
 use crate::Cpu;
+use crate::walk::ADDRESS;
 
 /// What was derived from a page of entries.
 #[derive(Clone, Copy, Debug, Default)]
 struct Table {
-    /// The epoch in which a walk last went through it.
-    epoch: u64,
+    /// When a walk last went through it, by [`Tables::now`]; 0 for one from
+    /// which nothing is derived any more.
+    walked: u64,
     /// The first linear address that its entries translate.
     base: u64,
     /// 1 for page tables, up to 4.
     level: u8,
-    /// It was found at several places in this epoch: `base` and `level` tell
-    /// of one only.
+    /// It was found at several places: `base` and `level` tell of one only.
     shared: bool,
-    /// Code was fetched through it in this epoch.
+    /// Code was fetched through it.
     fetch: bool,
     /// Stores since nothing is derived from it, up to [`STALE_WRITES_MAX`].
     stale_writes: u8,
 }
 
-/// A page is let go after so many stores to it while nothing was derived from
-/// it: it has probably become something else. Fewer would unmark the live
-/// tables of a process that a context switch has just made stale.
+/// A page is let go after so many stores to it while nothing is derived from
+/// it: it has probably become something else. Fewer would unmark the tables of
+/// a process that a context switch has just made stale.
 const STALE_WRITES_MAX: u8 = 8;
 
 const CHUNK: usize = 512;
@@ -39,16 +40,23 @@ const CHUNK: usize = 512;
 /// All pages of entries, by page number.
 #[derive(Debug)]
 pub(crate) struct Tables {
-    /// Counts total flushes of the TLB: what was derived earlier is gone.
-    epoch: u64,
+    /// Counts flushes of the TLB.
+    now: u64,
+    /// The last flush of the lower half of linear addresses: what was derived
+    /// for it earlier is gone.
+    lower_since: u64,
+    /// The last flush of everything, so of the upper half too.
+    upper_since: u64,
     chunks: Vec<Option<Box<[Table; CHUNK]>>>,
 }
 
 impl Default for Tables {
     fn default() -> Self {
         Tables {
-            // No page is of this epoch before a walk has gone through it.
-            epoch: 1,
+            // After the 0 of pages that no walk has gone through.
+            now: 1,
+            lower_since: 1,
+            upper_since: 1,
             chunks: Vec::new(),
         }
     }
@@ -65,22 +73,41 @@ impl Tables {
         &mut tables[number % CHUNK]
     }
 
+    /// The page of entries `number`, if anything may be derived from it.
+    fn live(&mut self, number: u64) -> Option<&mut Table> {
+        let (lower, upper) = (self.lower_since, self.upper_since);
+        let table = self.entry(number);
+        // The top tables' entries serve both halves.
+        let both = table.shared || table.level == TOP;
+        let since = if both || table.base >> 63 != 0 {
+            upper
+        } else {
+            lower
+        };
+        (table.walked >= since).then_some(table)
+    }
+
     /// A walk to a page that was entered in the TLB went through `number`.
     fn walked(&mut self, number: u64, level: u8, base: u64, fetch: bool) {
-        let epoch = self.epoch;
-        let table = self.entry(number);
-        if table.epoch != epoch {
-            *table = Table {
-                epoch,
+        let now = self.now;
+        if let Some(table) = self.live(number) {
+            table.shared |= (table.base, table.level) != (base, level);
+            table.fetch |= fetch;
+            table.walked = now;
+        } else {
+            *self.entry(number) = Table {
+                walked: now,
                 base,
                 level,
+                fetch,
                 ..Table::default()
             };
         }
-        table.shared |= (table.base, table.level) != (base, level);
-        table.fetch |= fetch;
     }
 }
+
+/// The level of the top table of 4-level paging.
+const TOP: u8 = 4;
 
 /// A page of entries that a walk read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -98,7 +125,45 @@ impl Cpu {
     pub(crate) fn flush_translations(&mut self) {
         self.look = true;
         self.tlb.flush();
-        self.tables.epoch += 1;
+        self.tables.now += 1;
+        self.tables.lower_since = self.tables.now;
+        self.tables.upper_since = self.tables.now;
+    }
+
+    /// Drops what a change of the top table from `old` to `new` invalidates.
+    /// Kernels map themselves in the upper half of every one alike: where the
+    /// halves are equal to the bit, the translations through them are too.
+    pub(crate) fn change_top_table(&mut self, old: Physical, new: Physical) {
+        if !self.long_mode() || !self.upper_halves_equal(old, new) {
+            self.flush_translations();
+            return;
+        }
+        let Some(&mut table) = self.tables.live(old.page_number()) else {
+            self.flush_translations();
+            return;
+        };
+        if table.shared {
+            self.flush_translations();
+            return;
+        }
+        self.tlb.flush_low();
+        self.tables.now += 1;
+        self.tables.lower_since = self.tables.now;
+        // From now on the upper half follows from the new table.
+        self.tables.entry(old.page_number()).walked = 0;
+        let step = Step {
+            table: new,
+            level: TOP,
+            base: 0,
+        };
+        self.watch_table(step, table.fetch);
+    }
+
+    fn upper_halves_equal(&self, old: Physical, new: Physical) -> bool {
+        let mut halves = [[0; PAGE_BYTES as usize / 2]; 2];
+        let both = [old, new].into_iter().zip(&mut halves);
+        let read = both.map(|(table, half)| self.ram.read(table.plus(PAGE_BYTES / 2), half));
+        read.fold(true, |all, read| all & read.is_ok()) && halves[0] == halves[1]
     }
 
     /// Drops all translations and all that is known of the pages they came
@@ -134,12 +199,26 @@ impl Cpu {
             *old = self.load_entry(Physical(first + n as u64 * entry_bytes));
         }
         self.store_bytes(at, bytes, value);
+        if self.tables.live(at.page_number()).is_none() {
+            self.count_stale_write(at.page_number());
+            return;
+        }
         for (n, &old) in before.iter().enumerate().take(count) {
             let entry = Physical(first + n as u64 * entry_bytes);
             // Nothing is ever derived from an entry that is not present.
             if old & pte::P != 0 && old != self.load_entry(entry) {
                 self.entry_changed(entry, old);
             }
+        }
+    }
+
+    /// Lets go of a page from which nothing is derived, after some stores.
+    fn count_stale_write(&mut self, number: u64) {
+        let table = self.tables.entry(number);
+        table.stale_writes += 1;
+        if table.stale_writes >= STALE_WRITES_MAX {
+            table.stale_writes = 0;
+            self.ram.pages().clear(number, flag::TABLE);
         }
     }
 
@@ -169,18 +248,9 @@ impl Cpu {
 
     /// Drops what was derived from the entry at `entry`, which was `old`.
     fn entry_changed(&mut self, entry: Physical, old: u64) {
-        let number = entry.page_number();
-        let epoch = self.tables.epoch;
-        let table = self.tables.entry(number);
-        if table.epoch != epoch {
-            table.stale_writes += 1;
-            if table.stale_writes >= STALE_WRITES_MAX {
-                table.stale_writes = 0;
-                self.ram.pages().clear(number, flag::TABLE);
-            }
+        let Some(&mut table) = self.tables.live(entry.page_number()) else {
             return;
-        }
-        let table = *table;
+        };
         if table.shared {
             self.flush_translations();
             return;
@@ -197,15 +267,25 @@ impl Cpu {
         self.look |= fetch;
         if table.level == 1 {
             self.tlb.flush_page(start);
-        } else {
-            self.tlb.flush_range(start, 1 << span_bits);
+            return;
+        }
+        self.tlb.flush_range(start, 1 << span_bits);
+        // Nothing is derived any more from the table that it pointed at, if
+        // only this entry did.
+        let below = Physical(old & ADDRESS);
+        if old & pte::PS == 0
+            && self.ram.holds(below, PAGE_BYTES)
+            && let Some(table) = self.tables.live(below.page_number())
+            && !table.shared
+            && table.base == start.0
+        {
+            table.walked = 0;
         }
     }
 
     /// Acts on a write to a page of entries of which nothing more is known.
     pub(crate) fn table_written_unseen(&mut self, at: Physical) {
-        let epoch = self.tables.epoch;
-        if self.tables.entry(at.page_number()).epoch == epoch {
+        if self.tables.live(at.page_number()).is_some() {
             self.flush_translations();
         }
     }
@@ -227,10 +307,10 @@ mod tests {
     use x86::{Linear, Physical, flags};
 
     use crate::Flow;
-    use crate::rig::{PT, Rig, WINDOW};
+    use crate::rig::{PML4, PT, Rig, WINDOW};
 
     /// Pages of RAM that the tables may point at: two of them are tables.
-    const TARGETS: [u64; 6] = [0x80_0000, 0x80_1000, PT, PT_2, 0x3000, 0xfed0_0000];
+    const TARGETS: [u64; 7] = [0x80_0000, 0x80_1000, PT, PT_2, 0x3000, 0x2000, 0xfed0_0000];
     /// A second page table, for the third entry of the page directory.
     const PT_2: u64 = 0x5000;
     const RIGHTS: [u64; 7] = [
@@ -263,9 +343,12 @@ mod tests {
         },
         Level(u8),
         Ac(bool),
-        ReloadCr3,
+        Root(u64),
         Wp(bool),
     }
+    /// Another top table: at first with the same upper half, and nothing of
+    /// the window.
+    const PML4_2: u64 = 0x9000;
 
     fn entry() -> impl Strategy<Value = u64> {
         prop_oneof![
@@ -273,6 +356,9 @@ mod tests {
             (0..4u64).prop_map(|n| PT_2 + 8 * n),
             Just(0x3000 + 16),
             Just(0x3000 + 24),
+            Just(PML4_2),
+            Just(PML4_2 + 511 * 8),
+            Just(PML4 + 511 * 8),
         ]
     }
 
@@ -301,7 +387,7 @@ mod tests {
             1 => (entry(), value()).prop_map(|(entry, value)| Act::Foreign { entry, value }),
             1 => prop_oneof![Just(0u8), Just(3)].prop_map(Act::Level),
             1 => any::<bool>().prop_map(Act::Ac),
-            1 => Just(Act::ReloadCr3),
+            2 => prop_oneof![Just(PML4), Just(PML4_2)].prop_map(Act::Root),
             1 => any::<bool>().prop_map(Act::Wp),
         ]
     }
@@ -314,6 +400,11 @@ mod tests {
         // The low RAM is the kernel's, and maps all tables for its stores.
         ram.store(Physical(0x3000), pte::P | pte::RW | pte::PS);
         ram.store(Physical(0x3000 + 24), PT_2 | all);
+        // Both top tables have been used: all their entries are accessed.
+        let used = 0x2000 | all | pte::A;
+        for at in [PML4, PML4 + 511 * 8, PML4_2, PML4_2 + 511 * 8] {
+            ram.store(Physical(at), used);
+        }
         rig
     }
 
@@ -357,7 +448,7 @@ mod tests {
                 rig.cpu.refresh();
                 Ok(0)
             }
-            Act::ReloadCr3 => rig.cpu.set_cr3(rig.cpu.cr3).map(|()| 0),
+            Act::Root(table) => rig.cpu.set_cr3(table).map(|()| 0),
             Act::Wp(on) => {
                 let wp = if on { cr0::WP } else { 0 };
                 rig.cpu.set_cr0(rig.cpu.cr0 & !cr0::WP | wp).map(|()| 0)
@@ -376,7 +467,7 @@ mod tests {
                 let (found, expected) = (perform(&mut with, act), perform(&mut without, act));
                 prop_assert_eq!(found, expected, "act {}: {:x?}", n, act);
                 prop_assert_eq!(with.cpu.cr2, without.cpu.cr2);
-                for page in [0x1000u64, 0x2000, 0x3000, PT, PT_2, 0x80_0000, 0x80_1000] {
+                for page in [PML4, PML4_2, 0x2000, 0x3000, PT, PT_2, 0x80_0000, 0x80_1000] {
                     let content = |rig: &Rig| {
                         let mut bytes = vec![0; 4096];
                         rig.cpu.ram.read(Physical(page), &mut bytes).expect("it is RAM");

@@ -51,6 +51,11 @@ const EMPTY: Entry = Entry {
     delta: 0,
 };
 
+/// Whether a page lies in the lower half of all linear addresses.
+const fn is_low(page: u64) -> bool {
+    page >> 63 == 0
+}
+
 /// What a translation may be used for without another look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Leave {
@@ -66,6 +71,8 @@ pub(crate) struct Leave {
 #[derive(Debug)]
 pub struct Tlb {
     entries: Box<[Entry; SPACES * ENTRIES]>,
+    /// Whether a space's part may hold pages of the lower half.
+    has_low: [bool; SPACES],
 }
 
 impl Default for Tlb {
@@ -80,6 +87,7 @@ impl Tlb {
         let entries = vec![EMPTY; SPACES * ENTRIES].into_boxed_slice();
         Tlb {
             entries: entries.try_into().expect("the length is the type's"),
+            has_low: [false; SPACES],
         }
     }
 
@@ -127,6 +135,7 @@ impl Tlb {
     pub(crate) fn enter(&mut self, space: Space, linear: Linear, physical: Physical, leave: Leave) {
         let page = linear.page().0;
         let delta = physical.page().0.wrapping_sub(page);
+        self.has_low[space as usize] |= is_low(page);
         let entry = &mut self.entries[Self::index(space, linear)];
         let same = entry.delta == delta && [entry.read, entry.write, entry.fetch].contains(&page);
         let kept = if same {
@@ -146,6 +155,20 @@ impl Tlb {
     /// Drops everything.
     pub fn flush(&mut self) {
         self.entries.fill(EMPTY);
+        self.has_low = [false; SPACES];
+    }
+
+    /// Drops what is known of the lower half of all linear addresses.
+    pub(crate) fn flush_low(&mut self) {
+        let parts = self.entries.chunks_exact_mut(ENTRIES);
+        for (part, has_low) in parts.zip(&mut self.has_low) {
+            if std::mem::take(has_low) {
+                // An empty entry's tags are low too; it stays empty.
+                part.iter_mut()
+                    .filter(|entry| is_low(entry.read | entry.write | entry.fetch))
+                    .for_each(|entry| *entry = EMPTY);
+            }
+        }
     }
 
     /// Drops what is known of `linear`'s page.

@@ -108,7 +108,12 @@ impl Cpu {
             found.steps[found.count] = Step {
                 table,
                 level,
-                base: at.0.checked_shr(table_span).unwrap_or(0) << table_span,
+                // The top table serves both halves of the addresses.
+                base: if level == 4 {
+                    0
+                } else {
+                    at.0 >> table_span << table_span
+                },
             };
             found.count += 1;
             if leaf {

@@ -182,8 +182,8 @@ impl Cpu {
             self.load_pdptes(value)?;
             self.flush_translations();
         } else if (value ^ self.cr3) & ADDRESS != 0 {
-            // The same tables give the same translations.
-            self.flush_translations();
+            let top = |cr3: u64| Physical(cr3 & ADDRESS);
+            self.change_top_table(top(self.cr3), top(value));
         }
         self.cr3 = value;
         self.look = true;
