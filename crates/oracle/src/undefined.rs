@@ -177,6 +177,8 @@ pub fn memory_address(instruction: &Instruction, case: &Case) -> Option<u64> {
             register => {
                 let value = case.state.gpr[register.full_register().number()];
                 match register.size() {
+                    // XLAT's index.
+                    1 => value & 0xff,
                     2 => value & 0xffff,
                     4 => value & 0xffff_ffff,
                     _ => value,

@@ -131,9 +131,6 @@ pub(super) fn makers_differ(instruction: &Instruction, case: &Case) -> bool {
         }
         (Some(linear), _) => linear,
         (None, M::Maskmovq | M::Maskmovdqu) => case.state.gpr[gpr::RDI].wrapping_add(base),
-        (None, M::Xlatb) => case.state.gpr[gpr::RBX]
-            .wrapping_add(case.state.gpr[gpr::RAX] & 0xff)
-            .wrapping_add(base),
         // A string instruction's source.
         (None, _) => case.state.gpr[gpr::RSI].wrapping_add(base),
     };
