@@ -30,11 +30,13 @@ const FREESTANDING: [&str; 10] = [
 const BITS_32: [&str; 2] = ["-m32", "-march=i686"];
 
 /// Options for a bare-metal kernel. Its lowest page is memory like any other, which gcc has to be told.
-const KERNEL: [&str; 5] = [
+const KERNEL: [&str; 6] = [
     "-mgeneral-regs-only",
     "-mno-red-zone",
     "--param=min-pagesize=0",
     "-Wl,--build-id=none",
+    // Local symbols name the compiler's temporary files, which differ each time.
+    "-Wl,--discard-all",
     "-Wl,-z,noexecstack,--no-warn-rwx-segments",
 ];
 

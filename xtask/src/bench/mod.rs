@@ -15,6 +15,7 @@ use observe::{Observation, observe};
 use serde_json::{Value, json};
 use statistics::{geometric_mean, median};
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use subject::{Bench, Subject};
 
@@ -130,7 +131,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     });
     let folder = root().join("benches/runs");
     fs::create_dir_all(&folder)?;
-    let path = folder.join(format!("{}-{}.json", host::date(), host::name()));
+    let path = free_path(&folder, &format!("{}-{}", host::date(), host::name()));
     fs::write(&path, format!("{report:#}\n"))
         .with_context(|| format!("could not write {}", path.display()))?;
     print_table(
@@ -141,6 +142,17 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     print_log(&report["log"]);
     println!("\nAll runs: {}", path.display());
     Ok(())
+}
+
+/// `NAME.json` in `folder`, or the first free of `NAME-2.json`, `NAME-3.json` and so on: raw runs are never overwritten.
+fn free_path(folder: &Path, name: &str) -> PathBuf {
+    let mut path = folder.join(format!("{name}.json"));
+    let mut number = 2;
+    while path.exists() {
+        path = folder.join(format!("{name}-{number}.json"));
+        number += 1;
+    }
+    path
 }
 
 /// The names of all workloads, for people.

@@ -7,6 +7,9 @@ use anyhow::{Context as _, ensure};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 /// Ticks a second in `/proc/PID/stat`: fixed in Linux' interface on x86, whatever the kernel's own HZ. See `proc(5)`.
@@ -94,31 +97,52 @@ pub(super) fn observe(command: &mut Command) -> anyhow::Result<Observation> {
     wait_until_ended(pid);
     let end = mark();
     let status = child.wait().context("waiting for a subject")?;
+    ensure!(
+        !watchdog.has_bitten(),
+        "{command:?} printed nothing for {} s and was ended",
+        SILENCE_MAX.as_secs()
+    );
     ensure!(status.success(), "{command:?} ended with {status}");
     Ok(Observation { ready, spans, end })
 }
 
 /// Ends a subject that has been silent too long, so that a hung one fails the bench and doesn't stop it.
 struct Watchdog {
-    heard: std::sync::mpsc::Sender<()>,
+    heard: Sender<()>,
+    bit: Arc<AtomicBool>,
 }
 
 impl Watchdog {
     fn over(pid: u32) -> Self {
-        let (heard, listening) = std::sync::mpsc::channel();
+        let (heard, listening) = channel();
+        let bit = Arc::new(AtomicBool::new(false));
+        let has_bitten = Arc::clone(&bit);
         std::thread::spawn(move || {
-            while let Ok(()) = listening.recv_timeout(SILENCE_MAX).map_err(|error| {
-                if error == std::sync::mpsc::RecvTimeoutError::Timeout {
-                    let _ = Command::new("kill").arg(pid.to_string()).status();
+            loop {
+                match listening.recv_timeout(SILENCE_MAX) {
+                    Ok(()) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                    Err(RecvTimeoutError::Timeout) => {
+                        has_bitten.store(true, Ordering::SeqCst);
+                        // If it can't be started, whoever waits for the bench will end it by hand.
+                        let _ = Command::new("kill").arg(pid.to_string()).status();
+                        return;
+                    }
                 }
-            }) {}
+            }
         });
-        Self { heard }
+        Self { heard, bit }
     }
 
+    /// The subject has printed something.
     fn heard(&self) {
         // The other end is gone only after it has ended the subject.
         let _ = self.heard.send(());
+    }
+
+    /// Whether the subject had to be ended.
+    fn has_bitten(&self) -> bool {
+        self.bit.load(Ordering::SeqCst)
     }
 }
 
