@@ -4,7 +4,7 @@ use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use x86::{gpr, seg};
 
 use super::event::iopl;
-use super::string::{Next, advance_index, register, repeat};
+use super::string::{Next, advance_index, register, repeat_singly};
 use crate::op::Handler;
 use crate::width::Width;
 use crate::{Bus, Cpu, Flow, Op, Trap};
@@ -111,41 +111,29 @@ fn out<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
 fn ins<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     let port = cpu.get::<u16>(gpr::RDX);
     check(cpu, bus, port, W::BYTES)?;
-    repeat(
-        cpu,
-        bus,
-        op,
-        |_, _| 0,
-        |cpu, bus| {
-            let offset = register(cpu, op, gpr::RDI);
-            let at = cpu.string_address(op.seg, offset, W::BYTES, true)?;
-            // What is read from a device can't be put back.
-            cpu.probe_write::<W>(at, false)?;
-            let value = read_port::<W>(cpu, bus, port);
-            cpu.write(bus, at, false, value)?;
-            advance_index::<W>(cpu, op, gpr::RDI, 1);
-            Ok(Next::Continue)
-        },
-    )
+    repeat_singly(cpu, bus, op, |cpu, bus| {
+        let offset = register(cpu, op, gpr::RDI);
+        let at = cpu.string_address(op.seg, offset, W::BYTES, true)?;
+        // What is read from a device can't be put back.
+        cpu.probe_write::<W>(at, false)?;
+        let value = read_port::<W>(cpu, bus, port);
+        cpu.write(bus, at, false, value)?;
+        advance_index::<W>(cpu, op, gpr::RDI, 1);
+        Ok(Next::Continue)
+    })
 }
 
 fn outs<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     let port = cpu.get::<u16>(gpr::RDX);
     check(cpu, bus, port, W::BYTES)?;
-    repeat(
-        cpu,
-        bus,
-        op,
-        |_, _| 0,
-        |cpu, bus| {
-            let offset = register(cpu, op, gpr::RSI);
-            let at = cpu.string_address(op.seg, offset, W::BYTES, false)?;
-            let value = cpu.read::<W>(bus, at, op.stack)?;
-            write_port(cpu, bus, port, value);
-            advance_index::<W>(cpu, op, gpr::RSI, 1);
-            Ok(Next::Continue)
-        },
-    )
+    repeat_singly(cpu, bus, op, |cpu, bus| {
+        let offset = register(cpu, op, gpr::RSI);
+        let at = cpu.string_address(op.seg, offset, W::BYTES, false)?;
+        let value = cpu.read::<W>(bus, at, op.stack)?;
+        write_port(cpu, bus, port, value);
+        advance_index::<W>(cpu, op, gpr::RSI, 1);
+        Ok(Next::Continue)
+    })
 }
 
 #[cfg(test)]

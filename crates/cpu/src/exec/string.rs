@@ -149,6 +149,16 @@ pub(super) fn repeat(
     }
 }
 
+/// [`repeat`], of what can only be done an iteration at a time.
+pub(super) fn repeat_singly(
+    cpu: &mut Cpu,
+    bus: &mut dyn Bus,
+    op: &Op,
+    once: impl FnMut(&mut Cpu, &mut dyn Bus) -> Flow<Next>,
+) -> Flow {
+    repeat(cpu, bus, op, |_, _| 0, once)
+}
+
 fn source<W: Width>(cpu: &Cpu, op: &Op) -> Flow<Linear> {
     cpu.string_address(op.seg, register(cpu, op, gpr::RSI), W::BYTES, false)
 }
@@ -240,19 +250,13 @@ fn fill<W: Width>(ram: &Ram, to: x86::Physical, count: u64, value: W) {
 }
 
 fn lods<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
-    repeat(
-        cpu,
-        bus,
-        op,
-        |_, _| 0,
-        |cpu, bus| {
-            let at = source::<W>(cpu, op)?;
-            let value = cpu.read::<W>(bus, at, op.seg == seg::SS)?;
-            cpu.set(gpr::RAX, value);
-            advance_index::<W>(cpu, op, gpr::RSI, 1);
-            Ok(Next::Continue)
-        },
-    )
+    repeat_singly(cpu, bus, op, |cpu, bus| {
+        let at = source::<W>(cpu, op)?;
+        let value = cpu.read::<W>(bus, at, op.seg == seg::SS)?;
+        cpu.set(gpr::RAX, value);
+        advance_index::<W>(cpu, op, gpr::RSI, 1);
+        Ok(Next::Continue)
+    })
 }
 
 /// Compares, and tells whether the prefix asks for more.
@@ -267,35 +271,23 @@ fn compare<W: Width>(cpu: &mut Cpu, op: &Op, a: W, b: W) -> Next {
 }
 
 fn scas<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
-    repeat(
-        cpu,
-        bus,
-        op,
-        |_, _| 0,
-        |cpu, bus| {
-            let at = destination::<W>(cpu, op, false)?;
-            let value = cpu.read::<W>(bus, at, false)?;
-            advance_index::<W>(cpu, op, gpr::RDI, 1);
-            let accumulator = cpu.get::<W>(gpr::RAX);
-            Ok(compare(cpu, op, accumulator, value))
-        },
-    )
+    repeat_singly(cpu, bus, op, |cpu, bus| {
+        let at = destination::<W>(cpu, op, false)?;
+        let value = cpu.read::<W>(bus, at, false)?;
+        advance_index::<W>(cpu, op, gpr::RDI, 1);
+        let accumulator = cpu.get::<W>(gpr::RAX);
+        Ok(compare(cpu, op, accumulator, value))
+    })
 }
 
 fn cmps<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
-    repeat(
-        cpu,
-        bus,
-        op,
-        |_, _| 0,
-        |cpu, bus| {
-            let at = source::<W>(cpu, op)?;
-            let a = cpu.read::<W>(bus, at, op.seg == seg::SS)?;
-            let at = destination::<W>(cpu, op, false)?;
-            let b = cpu.read::<W>(bus, at, false)?;
-            advance_index::<W>(cpu, op, gpr::RSI, 1);
-            advance_index::<W>(cpu, op, gpr::RDI, 1);
-            Ok(compare(cpu, op, a, b))
-        },
-    )
+    repeat_singly(cpu, bus, op, |cpu, bus| {
+        let at = source::<W>(cpu, op)?;
+        let a = cpu.read::<W>(bus, at, op.seg == seg::SS)?;
+        let at = destination::<W>(cpu, op, false)?;
+        let b = cpu.read::<W>(bus, at, false)?;
+        advance_index::<W>(cpu, op, gpr::RSI, 1);
+        advance_index::<W>(cpu, op, gpr::RDI, 1);
+        Ok(compare(cpu, op, a, b))
+    })
 }
