@@ -13,7 +13,9 @@ use std::fmt;
 /// jumps taken or not, calls, returns, `syscall`, `sysret`, `iret`, and each
 /// exception and interrupt delivered. A repeated string instruction counts one
 /// each time an iteration leaves its count register at a multiple of 65,536
-/// other than 0, so that none runs for ever between two branches.
+/// other than 0, so that none runs for ever between two branches. A halted
+/// processor counts one each time its machine's time is moved on to the next
+/// timer, so that each stretch of idleness has a moment of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Moment {
     /// Transfers of control retired since the start.
