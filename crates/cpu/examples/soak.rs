@@ -1,7 +1,7 @@
 //! The interpreter against the silicon for as long as one likes:
 //! `cargo run --release -p cpu --example soak -- [--minutes N] [--seed N] [--only PART] [FAMILY]...`
 //!
-//! Families are integer, sse, x87 and mmx; PART is a part of forms' names, `Shld` say. Prints how
+//! Families are integer, sse, x87, mmx and avx; PART is a part of forms' names, `Shld` say. Prints how
 //! many cases agreed, or which forms differ, a case of each, and ends with 1.
 
 #[path = "../tests/subject/mod.rs"]
@@ -48,7 +48,7 @@ fn wish() -> Result<Wish, String> {
             "--only" => wish.only = value()?,
             name => match Family::ALL.into_iter().find(|family| family.name() == name) {
                 Some(family) => wish.families.push(family),
-                None => return Err(format!("{name} is none of integer, sse, x87, mmx")),
+                None => return Err(format!("{name} is none of integer, sse, x87, mmx, avx")),
             },
         }
     }

@@ -11,14 +11,20 @@ use memory::flag;
 use x86::{Linear, PAGE_BYTES, Physical};
 
 use crate::state::CodeSize;
-use crate::{Cpu, Flow, Op, Trap, exec};
+use crate::{Cpu, Flow, Model, Op, Trap, exec};
 
 /// Instructions in a block at most.
 const OPS_MAX: usize = 64;
 /// Bytes an instruction has at most; a longer one is `#GP(0)`.
 const INSN_BYTES_MAX: usize = 15;
-/// Features that are not announced, and so decode as they did before them.
-const OPTIONS: u32 = DecoderOptions::NO_MPFX_0FBC | DecoderOptions::NO_MPFX_0FBD;
+/// How `model` decodes: without BMI1 and LZCNT their prefixes mean nothing, and
+/// TZCNT and LZCNT are BSF and BSR.
+fn options(model: Model) -> u32 {
+    match model {
+        Model::V2 => DecoderOptions::NO_MPFX_0FBC | DecoderOptions::NO_MPFX_0FBD,
+        Model::V3 => DecoderOptions::NONE,
+    }
+}
 
 /// Where a block's operations stand in [`Blocks::ops`]: at least one, of which
 /// the last one sets `rip`.
@@ -252,7 +258,7 @@ fn decode(cpu: &mut Cpu, linear: Linear, start: Physical, ops: &mut Vec<Op>) -> 
     let page = &mut bytes[..in_page];
     cpu.ram.read(start, page).or(Err(Trap::GP))?;
     let size = cpu.code_size;
-    let mut decoder = Decoder::with_ip(size as u32, page, 0, OPTIONS);
+    let mut decoder = Decoder::with_ip(size as u32, page, 0, options(cpu.model));
     let mut insn = Instruction::default();
     let first = ops.len();
     let mut end = 0;
@@ -264,7 +270,7 @@ fn decode(cpu: &mut Cpu, linear: Linear, start: Physical, ops: &mut Vec<Op>) -> 
         }
         end = decoder.position();
         ended = exec::ends_block(&insn);
-        ops.push(exec::lower(&insn));
+        ops.push(exec::lower(&insn, cpu.model));
     }
     if ops.len() == first {
         return decode_crossing(cpu, linear, start, ops);
@@ -302,9 +308,9 @@ fn decode_crossing(
     cpu.ram.read(start, head).or(Err(Trap::GP))?;
     cpu.ram.read(second, tail).or(Err(Trap::GP))?;
     let size = cpu.code_size;
-    let insn = Decoder::with_ip(size as u32, &bytes, 0, OPTIONS).decode();
+    let insn = Decoder::with_ip(size as u32, &bytes, 0, options(cpu.model)).decode();
     let first = ops.len();
-    ops.push(exec::lower(&insn));
+    ops.push(exec::lower(&insn, cpu.model));
     if !exec::ends_block(&insn) {
         ops.push(exec::fall_through(insn.len() as u16));
     }

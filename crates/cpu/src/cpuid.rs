@@ -5,9 +5,9 @@
 
 use x86::control::cr4;
 
-use crate::Cpu;
 use crate::walk::PHYSICAL_BITS;
 use crate::xstate;
+use crate::{Cpu, Model};
 
 /// EAX, EBX, ECX, EDX.
 type Leaf = [u32; 4];
@@ -36,6 +36,8 @@ const SIGNATURE: u32 = 0x000f_0600;
 /// Leaf 1 ECX: SSE3, SSSE3, CMPXCHG16B, PCID, SSE4.1, SSE4.2, x2APIC, POPCNT,
 /// TSC-deadline, XSAVE, a hypervisor.
 const FEATURES_1_ECX: u32 = bits(&[0, 9, 13, 17, 19, 20, 21, 23, 24, 26, 31]);
+/// Leaf 1 ECX of x86-64-v3 besides: MOVBE.
+const FEATURES_1_ECX_V3: u32 = bits(&[22]);
 /// OSXSAVE, which follows CR4.
 const OSXSAVE: u32 = 1 << 27;
 /// Leaf 1 EDX: FPU, DE, PSE, TSC, MSR, PAE, MCE, CX8, APIC, SEP, MTRR, PGE,
@@ -46,6 +48,8 @@ const FEATURES_1_EDX: u32 = bits(&[
 /// Leaf 7 EBX: FSGSBASE, TSC_ADJUST, FDP_EXCPTN_ONLY, SMEP, ERMS, INVPCID, no
 /// FCS and FDS, SMAP.
 const FEATURES_7_EBX: u32 = bits(&[0, 1, 6, 7, 9, 10, 13, 20]);
+/// Leaf 7 EBX of x86-64-v3 besides: BMI1, BMI2.
+const FEATURES_7_EBX_V3: u32 = bits(&[3, 8]);
 /// Leaf 7 ECX: UMIP.
 const FEATURES_7_ECX: u32 = bits(&[2]);
 /// Leaf 7 EDX: FSRM, IBRS and IBPB, ARCH_CAPABILITIES.
@@ -55,6 +59,8 @@ const FEATURES_7_EDX: u32 = bits(&[4, 26, 29]);
 const FEATURES_7_2_EDX: u32 = bits(&[4, 5]);
 /// Leaf 80000001H ECX: LAHF in 64-bit mode, PREFETCHW.
 const FEATURES_X1_ECX: u32 = bits(&[0, 8]);
+/// Leaf 80000001H ECX of x86-64-v3 besides: LZCNT.
+const FEATURES_X1_ECX_V3: u32 = bits(&[5]);
 /// Leaf 80000001H EDX: SYSCALL, NX, 1 GiB pages, RDTSCP, 64-bit mode.
 const FEATURES_X1_EDX: u32 = bits(&[11, 20, 26, 27, 29]);
 
@@ -66,7 +72,7 @@ pub(crate) fn leaf(cpu: &Cpu, leaf: u32, subleaf: u32) -> Leaf {
             let [b, c, d] = words(b"ReVirtReVirt");
             [HYPERVISOR_LEAF, b, c, d]
         }
-        EXTENDED_LEAF..=EXTENDED_LEAF_MAX => extended(leaf),
+        EXTENDED_LEAF..=EXTENDED_LEAF_MAX => extended(cpu.model, leaf),
         // Beyond the last: as the last basic leaf.
         _ => basic(cpu, LEAF_MAX, subleaf),
     }
@@ -86,7 +92,8 @@ fn basic(cpu: &Cpu, leaf: u32, subleaf: u32) -> Leaf {
             };
             // A line of 64 bytes, one logical processor, APIC number 0.
             let others = 8 << 8 | 1 << 16;
-            [SIGNATURE, others, FEATURES_1_ECX | osxsave, FEATURES_1_EDX]
+            let features = FEATURES_1_ECX | v3(cpu.model, FEATURES_1_ECX_V3);
+            [SIGNATURE, others, features | osxsave, FEATURES_1_EDX]
         }
         // Caches are told by leaf 4.
         2 => [0x00ff_ff01, 0, 0, 0],
@@ -94,7 +101,10 @@ fn basic(cpu: &Cpu, leaf: u32, subleaf: u32) -> Leaf {
         // The APIC timer always runs.
         6 => [1 << 2, 0, 0, 0],
         7 => match subleaf {
-            0 => [2, FEATURES_7_EBX, FEATURES_7_ECX, FEATURES_7_EDX],
+            0 => {
+                let features = FEATURES_7_EBX | v3(cpu.model, FEATURES_7_EBX_V3);
+                [2, features, FEATURES_7_ECX, FEATURES_7_EDX]
+            }
             2 => [0, 0, 0, FEATURES_7_2_EDX],
             _ => NONE,
         },
@@ -144,19 +154,35 @@ fn cache(subleaf: u32) -> Leaf {
     }
 }
 
-const BRAND: &[u8; 48] = b"ReVirt software processor, x86-64-v2\0\0\0\0\0\0\0\0\0\0\0\0";
+/// `bits` if `model` has what x86-64-v3 adds.
+fn v3(model: Model, bits: u32) -> u32 {
+    match model {
+        Model::V2 => 0,
+        Model::V3 => bits,
+    }
+}
 
-fn extended(leaf: u32) -> Leaf {
+const BRAND_V2: &[u8; 48] = b"ReVirt software processor, x86-64-v2\0\0\0\0\0\0\0\0\0\0\0\0";
+const BRAND_V3: &[u8; 48] = b"ReVirt software processor, x86-64-v3\0\0\0\0\0\0\0\0\0\0\0\0";
+
+fn extended(model: Model, leaf: u32) -> Leaf {
+    let name = match model {
+        Model::V2 => BRAND_V2,
+        Model::V3 => BRAND_V3,
+    };
     let brand = |n: usize| {
         let [a, b, c, d]: Leaf = std::array::from_fn(|word| {
             let at = 16 * n + 4 * word;
-            u32::from_le_bytes([BRAND[at], BRAND[at + 1], BRAND[at + 2], BRAND[at + 3]])
+            u32::from_le_bytes([name[at], name[at + 1], name[at + 2], name[at + 3]])
         });
         [a, b, c, d]
     };
     match leaf & 0xff {
         0 => [EXTENDED_LEAF_MAX, 0, 0, 0],
-        1 => [0, 0, FEATURES_X1_ECX, FEATURES_X1_EDX],
+        1 => {
+            let features = FEATURES_X1_ECX | v3(model, FEATURES_X1_ECX_V3);
+            [0, 0, features, FEATURES_X1_EDX]
+        }
         2 => brand(0),
         3 => brand(1),
         4 => brand(2),

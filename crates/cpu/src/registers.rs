@@ -207,6 +207,22 @@ const SCALARS: &[Field] = &[
     place!("xmm13", u128, xmm[13]),
     place!("xmm14", u128, xmm[14]),
     place!("xmm15", u128, xmm[15]),
+    place!("ymm0.high", u128, ymm_high[0]),
+    place!("ymm1.high", u128, ymm_high[1]),
+    place!("ymm2.high", u128, ymm_high[2]),
+    place!("ymm3.high", u128, ymm_high[3]),
+    place!("ymm4.high", u128, ymm_high[4]),
+    place!("ymm5.high", u128, ymm_high[5]),
+    place!("ymm6.high", u128, ymm_high[6]),
+    place!("ymm7.high", u128, ymm_high[7]),
+    place!("ymm8.high", u128, ymm_high[8]),
+    place!("ymm9.high", u128, ymm_high[9]),
+    place!("ymm10.high", u128, ymm_high[10]),
+    place!("ymm11.high", u128, ymm_high[11]),
+    place!("ymm12.high", u128, ymm_high[12]),
+    place!("ymm13.high", u128, ymm_high[13]),
+    place!("ymm14.high", u128, ymm_high[14]),
+    place!("ymm15.high", u128, ymm_high[15]),
 ];
 
 const SEGMENTS: &[[Field; 4]] = &[

@@ -5,6 +5,7 @@ use moment::Moment;
 use x86::control::{cr0, efer};
 use x86::{gpr, seg};
 
+use crate::Model;
 use crate::flags::Flags;
 use crate::fpu::Fpu;
 use crate::segment::{Segment, rights};
@@ -77,8 +78,11 @@ pub struct Cpu {
     /// Guest memory.
     pub ram: Ram,
 
-    /// XMM registers.
+    /// XMM registers: the lower halves of the YMM registers.
     pub xmm: [u128; 16],
+    /// The upper halves of the YMM registers, which only VEX-encoded
+    /// instructions and the XSAVE family reach.
+    pub ymm_high: [u128; 16],
     /// SSE control and status.
     pub mxcsr: u32,
     /// The x87 unit, which the MMX registers alias.
@@ -137,6 +141,9 @@ pub struct Cpu {
     /// What CPUID says of the time-stamp counter's frequency. From the
     /// machine's configuration; never changes while it runs.
     pub tsc_hz: u64,
+    /// Which instructions exist. From the machine's configuration; never
+    /// changes while it runs.
+    pub model: Model,
 
     /// What the last instruction holds off.
     pub shadow: Shadow,
@@ -190,6 +197,7 @@ impl Cpu {
             tables: Tables::default(),
             ram,
             xmm: [0; 16],
+            ymm_high: [0; 16],
             mxcsr: 0x1f80,
             fpu: Fpu::default(),
             xcr0: 1,
@@ -226,6 +234,7 @@ impl Cpu {
             mtrr_def_type: 0x806,
             spec_ctrl: 0,
             tsc_hz: 1_000_000_000,
+            model: Model::V2,
             shadow: Shadow::None,
             halted: false,
             in_repeat: false,

@@ -99,6 +99,14 @@ impl Case {
         text
     }
 
+    /// The forms of the code's instructions.
+    pub fn forms(&self) -> impl Iterator<Item = iced_x86::Code> {
+        let bits = self.mode.bits();
+        let mut decoder =
+            iced_x86::Decoder::with_ip(bits, &self.code, self.state.rip, decoder_options());
+        std::iter::from_fn(move || decoder.can_decode().then(|| decoder.decode().code()))
+    }
+
     /// All patches, and last the code, as pairs of address and bytes.
     pub fn pieces(&self) -> impl Iterator<Item = (u64, &[u8])> {
         self.patches

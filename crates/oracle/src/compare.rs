@@ -43,6 +43,11 @@ pub fn differences(case: &Case, expected: &Outcome, got: &Outcome, open: &Open) 
     number(&mut found, "fs.base", a.fs_base, b.fs_base);
     number(&mut found, "gs.base", a.gs_base, b.gs_base);
     fx_differences(&mut found, &a.fx, &b.fx, open);
+    for (i, (a, b)) in a.ymm_high.iter().zip(&b.ymm_high).enumerate() {
+        if a != b && !(open.approximate && singles_are_near(*a, *b)) {
+            found.push(format!("ymm{i}.high: expected {a:#034x}, got {b:#034x}"));
+        }
+    }
     memory_differences(&mut found, case, &expected.changes, &got.changes, open);
     found
 }
@@ -94,6 +99,7 @@ fn seen(case: &Case, state: &MachineState) -> MachineState {
         state.gpr.iter_mut().for_each(|value| *value &= 0xffff_ffff);
         state.gpr[8..].fill(0);
         (8..16).for_each(|i| state.fx.set_xmm(i, 0));
+        state.ymm_high[8..].fill(0);
     }
     state.fx.clear_reserved();
     state
@@ -247,7 +253,10 @@ pub fn report(case: &Case, differences: &[String]) -> String {
         state.gs_base
     );
     let _ = write!(text, "       ");
-    for (name, value) in fx_fields(&state.fx) {
+    for (name, value) in fx_fields(&state.fx)
+        .into_iter()
+        .chain(ymm_changes(&[0; 16], &state.ymm_high))
+    {
         let _ = write!(text, " {name}={value}");
     }
     for patch in &case.patches {
@@ -279,6 +288,15 @@ pub fn fx_changes(before: &FxImage, after: &FxImage) -> Vec<(String, String)> {
         .zip(all_fx_fields(after))
         .filter(|(a, b)| a != b)
         .map(|(_, b)| b)
+        .collect()
+}
+
+/// The upper halves of YMM registers of `after` that differ from `before`.
+pub fn ymm_changes(before: &[u128; 16], after: &[u128; 16]) -> Vec<(String, String)> {
+    let pairs = before.iter().zip(after).enumerate();
+    pairs
+        .filter(|(_, (before, after))| before != after)
+        .map(|(i, (_, after))| (format!("ymm{i}.high"), format!("{after:#034x}")))
         .collect()
 }
 

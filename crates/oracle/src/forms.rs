@@ -15,11 +15,19 @@ pub enum Family {
     X87,
     /// MM registers.
     Mmx,
+    /// YMM and XMM registers, in VEX encodings.
+    Avx,
 }
 
 impl Family {
     /// All of them.
-    pub const ALL: [Family; 4] = [Family::Integer, Family::Sse, Family::X87, Family::Mmx];
+    pub const ALL: [Family; 5] = [
+        Family::Integer,
+        Family::Sse,
+        Family::X87,
+        Family::Mmx,
+        Family::Avx,
+    ];
 
     /// Its name on a command line.
     pub fn name(self) -> &'static str {
@@ -28,6 +36,7 @@ impl Family {
             Family::Sse => "sse",
             Family::X87 => "x87",
             Family::Mmx => "mmx",
+            Family::Avx => "avx",
         }
     }
 
@@ -36,7 +45,10 @@ impl Family {
         let features = code.cpuid_features();
         let any = |wanted: &[CpuidFeature]| features.iter().any(|f| wanted.contains(f));
         use CpuidFeature as F;
-        if any(&[F::FPU, F::FPU287, F::FPU387]) || matches!(code.mnemonic(), Mnemonic::Wait) {
+        if any(&[F::AVX, F::AVX2, F::FMA, F::F16C]) {
+            Family::Avx
+        } else if any(&[F::FPU, F::FPU287, F::FPU387]) || matches!(code.mnemonic(), Mnemonic::Wait)
+        {
             Family::X87
         } else if uses_mmx(code) {
             Family::Mmx
@@ -68,7 +80,7 @@ fn uses_mmx(code: Code) -> bool {
 }
 
 /// The features that the machine's CPUID announces and that have user-mode instructions.
-const ANNOUNCED: [CpuidFeature; 28] = {
+const ANNOUNCED: [CpuidFeature; 32] = {
     use CpuidFeature as F;
     [
         F::INTEL8086,
@@ -99,8 +111,33 @@ const ANNOUNCED: [CpuidFeature; 28] = {
         F::INTEL8086_ONLY,
         F::CPUID,
         F::XSAVE,
+        F::BMI1,
+        F::BMI2,
+        F::LZCNT,
+        F::MOVBE,
     ]
 };
+
+/// Whether the host's processor has what x86-64-v3 adds; without, those forms are left out.
+pub fn has_v3() -> bool {
+    std::is_x86_feature_detected!("avx2")
+        && std::is_x86_feature_detected!("bmi1")
+        && std::is_x86_feature_detected!("bmi2")
+        && std::is_x86_feature_detected!("fma")
+        && std::is_x86_feature_detected!("f16c")
+        && std::is_x86_feature_detected!("lzcnt")
+        && std::is_x86_feature_detected!("movbe")
+}
+
+/// Whether a form is one that x86-64-v3 adds.
+pub fn is_v3(code: Code) -> bool {
+    use CpuidFeature as F;
+    code.op_code().encoding() == EncodingKind::VEX
+        || code
+            .cpuid_features()
+            .iter()
+            .any(|f| matches!(f, F::BMI1 | F::LZCNT | F::MOVBE))
+}
 
 /// Why a form that is announced is not put before the silicon; `None` if it is.
 pub fn left_out(code: Code) -> Option<&'static str> {
@@ -194,7 +231,8 @@ pub fn forms(mode: Mode) -> Vec<Code> {
     Code::values()
         .filter(|code| {
             let form = code.op_code();
-            form.encoding() == EncodingKind::Legacy
+            matches!(form.encoding(), EncodingKind::Legacy | EncodingKind::VEX)
+                && (has_v3() || !is_v3(*code))
                 && form.is_instruction()
                 && !form.fwait()
                 && form.is_available_in_mode(mode.bits())

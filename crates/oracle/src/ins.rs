@@ -22,9 +22,10 @@
 //! | `silicon REASON` | the host's processor is not asked, because |
 //!
 //! A name is a general register of 64 bits, `rip`, `flags`, `fs.base`, `gs.base`, `mxcsr`, `fcw`,
-//! `fsw`, `ftw`, `st0` to `st7` (as `3fff:8000000000000000`) or `xmm0` to `xmm15`. A value is a
-//! number, or a region's name or `start` or `next` (where the code begins, and what is behind it)
-//! with `+` or `-` a number. Flags are names with commas, or `none`; they are all of RFLAGS but IF.
+//! `fsw`, `ftw`, `st0` to `st7` (as `3fff:8000000000000000`), `xmm0` to `xmm15`, or `ymm0.high` to
+//! `ymm15.high`, a YMM register's upper half. A value is a number, or a region's name or `start` or
+//! `next` (where the code begins, and what is behind it) with `+` or `-` a number. Flags are names
+//! with commas, or `none`; they are all of RFLAGS but IF.
 
 use std::path::{Path, PathBuf};
 
@@ -330,10 +331,12 @@ fn registers(line: &str, state: &mut MachineState, len: u64) -> Result<Option<u6
         if let Some(i) = gpr::NAMES.iter().position(|known| *known == name) {
             state.gpr[i] = value(text, &before, len)?;
         } else if let Some(i) = indexed(name, "xmm", 16) {
-            let digits = text.strip_prefix("0x").unwrap_or(text);
-            let wide = u128::from_str_radix(digits, 16)
-                .map_err(|_| format!("`{text}` is not 128 bits in hexadecimal"))?;
-            state.fx.set_xmm(i, wide);
+            state.fx.set_xmm(i, wide(text)?);
+        } else if let Some(i) = name
+            .strip_suffix(".high")
+            .and_then(|name| indexed(name, "ymm", 16))
+        {
+            state.ymm_high[i] = wide(text)?;
         } else if let Some(i) = indexed(name, "st", 8) {
             state.fx.set_st(i, extended(text)?);
         } else {
@@ -355,6 +358,11 @@ fn registers(line: &str, state: &mut MachineState, len: u64) -> Result<Option<u6
         }
     }
     Ok(rip)
+}
+
+fn wide(text: &str) -> Result<u128, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    u128::from_str_radix(digits, 16).map_err(|_| format!("`{text}` is not 128 bits in hexadecimal"))
 }
 
 fn indexed(name: &str, prefix: &str, count: usize) -> Option<usize> {
@@ -499,6 +507,12 @@ pub fn then_lines(case: &Case, outcome: &Outcome) -> String {
         ));
     }
     let changed = crate::compare::fx_changes(&before.fx, &after.fx);
+    words.extend(
+        changed
+            .iter()
+            .map(|(name, value)| format!("{name}={value}")),
+    );
+    let changed = crate::compare::ymm_changes(&before.ymm_high, &after.ymm_high);
     words.extend(
         changed
             .iter()

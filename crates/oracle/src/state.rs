@@ -198,6 +198,8 @@ impl std::fmt::Debug for FxImage {
 pub struct MachineState {
     /// x87, MMX and SSE.
     pub fx: FxImage,
+    /// The upper halves of the YMM registers.
+    pub ymm_high: [u128; 16],
     /// RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8..R15. In 32-bit code only the low halves of the
     /// first eight mean anything.
     pub gpr: [u64; 16],
@@ -217,6 +219,7 @@ impl Default for MachineState {
         gpr[self::gpr::RSP] = layout::STACK_POINTER;
         Self {
             fx: FxImage::initial(),
+            ymm_high: [0; 16],
             gpr,
             rip: layout::CODE_START,
             rflags: flag::IF | 2,

@@ -171,6 +171,8 @@ pub fn memory_address(instruction: &Instruction, case: &Case) -> Option<u64> {
         (0..instruction.op_count()).find(|n| instruction.op_kind(*n) == OpKind::Memory)?;
     instruction.virtual_address(operand, 0, |register, _, _| {
         Some(match register {
+            // A gather's: as if the index were 0.
+            register if register.is_vector_register() => 0,
             Register::FS => case.state.fs_base,
             Register::GS => case.state.gs_base,
             Register::ES | Register::CS | Register::SS | Register::DS => 0,

@@ -3,6 +3,7 @@
 
 mod alu;
 mod bits;
+mod bmi;
 mod branch;
 mod control;
 mod decimal;
@@ -28,10 +29,11 @@ mod x87;
 use iced_x86::{FlowControl, Instruction, Mnemonic};
 
 use crate::op::Handler;
-use crate::{Bus, Cpu, Flow, Op, Trap};
+use crate::{Bus, Cpu, Flow, Model, Op, Trap};
 
-/// `insn`, ready to execute. What no family knows is not announced: `#UD`.
-pub(crate) fn lower(insn: &Instruction) -> Op {
+/// `insn`, ready to execute on `model`. What no family knows is not announced:
+/// `#UD`.
+pub(crate) fn lower(insn: &Instruction, model: Model) -> Op {
     let mut op = Op::of(insn, undefined);
     if insn.is_invalid() {
         return op;
@@ -61,7 +63,14 @@ pub(crate) fn lower(insn: &Instruction) -> Op {
         msr::lower,
         port::lower,
     ];
-    if let Some(run) = FAMILIES.iter().find_map(|lower| lower(insn, &mut op)) {
+    /// Those of x86-64-v3 alone.
+    const FAMILIES_V3: &[Lower] = &[bmi::lower];
+    let families: &[&[Lower]] = match model {
+        Model::V2 => &[FAMILIES],
+        Model::V3 => &[FAMILIES, FAMILIES_V3],
+    };
+    let mut families = families.iter().copied().flatten();
+    if let Some(run) = families.find_map(|lower| lower(insn, &mut op)) {
         op.run = run;
     }
     op

@@ -117,7 +117,8 @@ impl Interpreted {
             limit: 0x67,
             rights: rights::P | 0xb,
         };
-        cpu.xcr0 = 3;
+        cpu.xcr0 = 7;
+        cpu.model = cpu::Model::V3;
         Self {
             way,
             cpu,
@@ -166,6 +167,7 @@ impl Interpreted {
             cpu.segments[usize::from(number)] = segment;
         }
         load_fx(cpu, &state.fx);
+        cpu.ymm_high = state.ymm_high;
         cpu.shadow = Shadow::None;
         cpu.halted = false;
         cpu.in_repeat = false;
@@ -264,6 +266,7 @@ impl Interpreted {
         }
         MachineState {
             fx: fx(cpu),
+            ymm_high: cpu.ymm_high,
             gpr,
             rip: cpu.rip,
             rflags: cpu.flags.value(),

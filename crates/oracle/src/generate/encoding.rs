@@ -1,6 +1,8 @@
 //! Random encodings of a form: prefixes and operands by chance, the opcode from iced's tables.
 
-use iced_x86::{Code, ConstantOffsets, Decoder, Instruction, MandatoryPrefix, OpCodeTableKind};
+use iced_x86::{
+    Code, ConstantOffsets, Decoder, EncodingKind, Instruction, MandatoryPrefix, OpCodeTableKind,
+};
 
 use crate::case::{Mode, decoder_options};
 use crate::random::Random;
@@ -19,7 +21,15 @@ pub(super) fn encode(random: &mut Random, code: Code, mode: Mode, ip: u64) -> Op
 }
 
 fn attempt(random: &mut Random, code: Code, mode: Mode, ip: u64) -> Option<Encoded> {
-    let mut bytes = prefixes(random, code, mode);
+    let mut bytes = if code.op_code().encoding() == EncodingKind::VEX {
+        let mut bytes = address_prefixes(random, mode);
+        vex_prefix(random, code, mode, &mut bytes);
+        bytes
+    } else {
+        let mut bytes = prefixes(random, code, mode);
+        escape(code, &mut bytes);
+        bytes
+    };
     opcode(random, code, &mut bytes);
     bytes.extend((0..12).map(|_| random.byte()));
     if random.one_in(2) {
@@ -71,8 +81,8 @@ fn is_prefix(byte: u8, mode: Mode) -> bool {
     ) || mode == Mode::Long && byte & 0xf0 == 0x40
 }
 
-fn prefixes(random: &mut Random, code: Code, mode: Mode) -> Vec<u8> {
-    let form = code.op_code();
+/// Prefixes that change where a memory operand lies.
+fn address_prefixes(random: &mut Random, mode: Mode) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(32);
     if random.one_in(8) {
         bytes.push(0x67);
@@ -85,6 +95,51 @@ fn prefixes(random: &mut Random, code: Code, mode: Mode) -> Vec<u8> {
         };
         bytes.push(random.pick(segments));
     }
+    bytes
+}
+
+/// The two or three bytes of VEX (SDM vol. 2, 2.3.5). A field that a form doesn't fix is thrown.
+fn vex_prefix(random: &mut Random, code: Code, mode: Mode, bytes: &mut Vec<u8>) {
+    let form = code.op_code();
+    let map = match form.table() {
+        OpCodeTableKind::T0F => 1,
+        OpCodeTableKind::T0F38 => 2,
+        _ => 3,
+    };
+    let pp = match form.mandatory_prefix() {
+        MandatoryPrefix::P66 => 1,
+        MandatoryPrefix::PF3 => 2,
+        MandatoryPrefix::PF2 => 3,
+        _ => 0,
+    };
+    let chance = random.byte();
+    let w = match form.is_wig() || form.is_wig32() && mode == Mode::Compat {
+        true => u32::from(chance & 1),
+        false => form.w(),
+    };
+    let l = match form.is_lig() {
+        true => u32::from(chance >> 1 & 1),
+        false => form.l(),
+    };
+    // All ones where it names no register; and in 32-bit code its top bit is one.
+    let mut vvvv = if chance & 4 != 0 { 0xf } else { chance >> 4 };
+    // R, X and B, inverted; in 32-bit code clear bits there would mean LDS and LES.
+    let mut rxb = random.byte() & 7;
+    if mode == Mode::Compat {
+        vvvv |= 8;
+        rxb = 7;
+    }
+    let low = vvvv << 3 | (l as u8) << 2 | pp;
+    if map == 1 && w == 0 && rxb & 3 == 3 && chance & 8 != 0 {
+        bytes.extend([0xc5, rxb >> 2 << 7 | low]);
+    } else {
+        bytes.extend([0xc4, rxb << 5 | map, (w as u8) << 7 | low]);
+    }
+}
+
+fn prefixes(random: &mut Random, code: Code, mode: Mode) -> Vec<u8> {
+    let form = code.op_code();
+    let mut bytes = address_prefixes(random, mode);
     if form.can_use_lock_prefix() && random.one_in(4) {
         bytes.push(0xf0);
     }
@@ -112,14 +167,17 @@ fn prefixes(random: &mut Random, code: Code, mode: Mode) -> Vec<u8> {
     bytes
 }
 
-fn opcode(random: &mut Random, code: Code, bytes: &mut Vec<u8>) {
-    let form = code.op_code();
-    match form.table() {
+fn escape(code: Code, bytes: &mut Vec<u8>) {
+    match code.op_code().table() {
         OpCodeTableKind::T0F => bytes.push(0x0f),
         OpCodeTableKind::T0F38 => bytes.extend([0x0f, 0x38]),
         OpCodeTableKind::T0F3A => bytes.extend([0x0f, 0x3a]),
         _ => {}
     }
+}
+
+fn opcode(random: &mut Random, code: Code, bytes: &mut Vec<u8>) {
+    let form = code.op_code();
     let number = form.op_code();
     if form.op_code_len() == 2 {
         // Two bytes, the second of them a ModRM with all its bits fixed.
@@ -151,7 +209,19 @@ fn opcode(random: &mut Random, code: Code, bytes: &mut Vec<u8>) {
     if form.is_rm_group() {
         modrm = modrm & 0xf8 | form.rm_group_index() as u8;
     }
+    if form.op_kinds().iter().any(is_vector_indexed) {
+        // In memory, with SIB.
+        modrm = (modrm & 0x38 | 4) | random.pick(&[0, 0x40, 0x80]);
+    }
     bytes.push(modrm);
+}
+
+fn is_vector_indexed(kind: &iced_x86::OpCodeOperandKind) -> bool {
+    use iced_x86::OpCodeOperandKind as K;
+    matches!(
+        kind,
+        K::mem_vsib32x | K::mem_vsib64x | K::mem_vsib32y | K::mem_vsib64y
+    )
 }
 
 fn has_sti(code: Code) -> bool {

@@ -7,7 +7,7 @@ mod values;
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 
 use crate::case::{Case, Mode};
-use crate::forms::{self, Family};
+use crate::forms::{self, Family, has_v3};
 use crate::layout::{CODE, CODE_START, DATA, PAGE_BYTES, STACK_POINTER};
 use crate::random::{Random, mix};
 use crate::state::{FxImage, MXCSR_VALID, MachineState, flag, gpr};
@@ -153,6 +153,11 @@ fn registers(random: &mut Random, mode: Mode) -> MachineState {
         state.gs_base = base(random);
     }
     state.fx = fx(random, mode);
+    if has_v3() {
+        for i in 0..if mode == Mode::Long { 16 } else { 8 } {
+            state.ymm_high[i] = values::vector(random);
+        }
+    }
     state
 }
 

@@ -43,6 +43,9 @@ pub(super) fn operands(random: &mut Random, encoded: &Encoded, case: &mut Case) 
     if explicit {
         let len = (instruction.memory_size().size() as u64).max(1);
         let mut target = address(random, case.mode, len);
+        if instruction.is_vsib() {
+            indices(random, instruction, case);
+        }
         let at_an_end = matches!(target >> 8, 0x7f_ffff_ffff | 0xff_ffff);
         if at_an_end && Family::of(instruction.code()) != Family::Integer {
             // Some read more than their operand, and fault if that ends beyond the last canonical
@@ -72,6 +75,33 @@ fn patch(random: &mut Random, case: &mut Case, address: u64, len: u64) {
         bytes[26..28].fill(0);
     }
     case.patches.push(Patch { address, bytes });
+}
+
+/// A gather's indices, mostly small, and its mask, of which mostly all elements count.
+fn indices(random: &mut Random, instruction: &Instruction, case: &mut Case) {
+    let wide = instruction.is_vsib64();
+    let mut lanes = |small: fn(&mut Random) -> u64| -> [u128; 2] {
+        std::array::from_fn(|_| {
+            let bits = if wide { 64 } else { 32 };
+            (0..128 / bits).fold(0, |lanes, lane| {
+                let value = match random.below(16) {
+                    0 => random.draw(),
+                    _ => small(random),
+                };
+                let value = if wide { value } else { value & 0xffff_ffff };
+                lanes | u128::from(value) << (bits * lane)
+            })
+        })
+    };
+    let index = lanes(|random| random.below(512).wrapping_sub(256));
+    let mask = lanes(|random| random.draw() | 0x8000_0000_8000_0000);
+    for (register, [low, high]) in [
+        (instruction.memory_index(), index),
+        (instruction.op2_register(), mask),
+    ] {
+        case.state.fx.set_xmm(register.number(), low);
+        case.state.ymm_high[register.number()] = high;
+    }
 }
 
 /// Runs of equal bytes at both ends, so that comparisons go on for a while.

@@ -30,6 +30,12 @@ const GREG_ERR: usize = 19;
 const GREG_TRAPNO: usize = 20;
 const GREG_CR2: usize = 22;
 
+/// Bits of XSTATE_BV.
+const X87_AND_SSE: u64 = 3;
+const AVX: u64 = 4;
+/// Where the AVX part lies in a signal frame's XSAVE image.
+const YMM_HIGH_AT: usize = 576;
+
 const VECTOR_DB: i64 = 1;
 const VECTOR_BP: i64 = 3;
 
@@ -45,6 +51,8 @@ struct Cell {
     current: u32,
     steps: u32,
     running: bool,
+    /// Whether a signal frame has an AVX part.
+    has_avx: bool,
 }
 
 static CELL: AtomicPtr<Cell> = AtomicPtr::new(ptr::null_mut());
@@ -62,9 +70,9 @@ pub(super) mod exit {
 /// # Safety
 /// Only in a child just forked, with `desk` mapped shared and used by nobody but its owner's
 /// other side.
-pub(super) unsafe fn run(desk: *mut Desk) -> ! {
+pub(super) unsafe fn run(desk: *mut Desk, has_avx: bool) -> ! {
     // SAFETY: handed on from the caller.
-    if unsafe { set_up(desk) }.is_some() {
+    if unsafe { set_up(desk, has_avx) }.is_some() {
         // SAFETY: a breakpoint; its handler was just installed and never comes back here.
         unsafe { std::arch::asm!("int3") };
     }
@@ -74,7 +82,7 @@ pub(super) unsafe fn run(desk: *mut Desk) -> ! {
 
 /// # Safety
 /// As for [`run`].
-unsafe fn set_up(desk: *mut Desk) -> Option<()> {
+unsafe fn set_up(desk: *mut Desk, has_avx: bool) -> Option<()> {
     // SAFETY: plain integers.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     let alias = map_memory()?;
@@ -90,6 +98,7 @@ unsafe fn set_up(desk: *mut Desk) -> Option<()> {
     unsafe {
         (*cell).desk = desk;
         (*cell).alias = alias;
+        (*cell).has_avx = has_avx;
         for region in &REGIONS {
             let first = word_of(region.start)?;
             for word in 0..(region.len_bytes() / 8) as usize {
@@ -410,11 +419,18 @@ impl Cell {
         gregs[GREG_SELECTORS] = i64::from(code) | i64::from(selector::FLAT_DATA) << 48;
         let image = context.uc_mcontext.fpregs.cast::<u8>();
         // SAFETY: the kernel's frame holds an XSAVE image of at least 512 + 64 bytes here; bytes
-        // 464..512 are the kernel's own and stay. Bits 0 and 1 of XSTATE_BV say that the x87 and
-        // SSE parts are to be loaded, the others that the rest is to be reset.
+        // 464..512 are the kernel's own and stay. Where there is AVX, its part follows the header
+        // (SDM vol. 1, 13.4.3). XSTATE_BV says which parts are to be loaded, the others that they
+        // are to be reset.
         unsafe {
             ptr::copy_nonoverlapping(request.state.fx.0.as_ptr(), image, 416);
-            image.add(512).cast::<u64>().write_unaligned(3);
+            let mut components = X87_AND_SSE;
+            if self.has_avx {
+                components |= AVX;
+                let high = image.add(YMM_HIGH_AT).cast::<[u128; 16]>();
+                high.write_unaligned(request.state.ymm_high);
+            }
+            image.add(512).cast::<u64>().write_unaligned(components);
         }
         restore_selectors();
         set_bases(request.state.fs_base, request.state.gs_base);
@@ -498,6 +514,13 @@ impl Cell {
                 answer.state.fx.0.as_mut_ptr(),
                 416,
             );
+            let image = context.uc_mcontext.fpregs.cast::<u8>();
+            let components = image.add(512).cast::<u64>().read_unaligned();
+            answer.state.ymm_high = if self.has_avx && components & AVX != 0 {
+                image.add(YMM_HIGH_AT).cast::<[u128; 16]>().read_unaligned()
+            } else {
+                [0; 16]
+            };
         }
         self.collect(answer);
         self.lay(request, None);

@@ -70,12 +70,13 @@ impl Silicon {
     fn fork(&mut self) -> io::Result<()> {
         self.posted().store(0, Ordering::SeqCst);
         self.answered().store(0, Ordering::SeqCst);
+        let has_avx = std::is_x86_feature_detected!("avx");
         // SAFETY: the child runs only `cell::run`, which uses nothing that another thread of this
         // process could hold locked: it allocates nothing and takes no lock.
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
             // SAFETY: this is the child; the desk is shared and the owner waits for `answered`.
-            0 => unsafe { cell::run(self.desk) },
+            0 => unsafe { cell::run(self.desk, has_avx) },
             child => {
                 self.child = child;
                 Ok(())
@@ -213,6 +214,7 @@ fn narrow(state: &mut MachineState, before: &MachineState) {
     for i in 8..16 {
         state.fx.set_xmm(i, before.fx.xmm(i));
     }
+    state.ymm_high[8..].copy_from_slice(&before.ymm_high[8..]);
 }
 
 /// Whether it is a page fault of an instruction fetch.

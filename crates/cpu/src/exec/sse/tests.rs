@@ -39,7 +39,7 @@ fn execute(rig: &mut Rig, code: &[u8]) -> Flow {
     rig.cpu.gpr[usize::from(GPR_BLOCK)] = CODE;
     let insn = iced_x86::Decoder::with_ip(64, code, 0, 0).decode();
     assert_eq!(insn.len(), code.len());
-    let op = exec::lower(&insn);
+    let op = exec::lower(&insn, rig.cpu.model);
     let bus: &mut dyn Bus = &mut rig.board;
     (op.run)(&mut rig.cpu, bus, &op)
 }
