@@ -32,7 +32,9 @@ pub(crate) fn run(arguments: &Run, report: &Report) -> Result<Exit> {
     let engine = engine(arguments.machine.engine)?;
     let (config, images) = kernel::machine(&arguments.machine, report)?;
     let console = open(report)?;
-    let ended = session::run(&config, &images, engine, || Outside::begin(console))?;
+    let ended = session::run(&config, &images, engine, Vec::new(), || {
+        Outside::begin(console)
+    })?;
     let text = format!("{}.", what_happened(&ended));
     Ok(report.finish(exit(&ended), &text, fields(&ended)))
 }
@@ -52,9 +54,15 @@ pub(crate) fn record(arguments: &Record, report: &Report) -> Result<Exit> {
         host: session::Host { kernel, cpu },
     };
     let console = open(report)?;
-    let ended = session::record(dir, &config, &images, engine, about, || {
-        Outside::begin(console)
-    })?;
+    let ended = session::record(
+        dir,
+        &config,
+        &images,
+        engine,
+        about,
+        |_| Ok(Vec::new()),
+        || Outside::begin(console),
+    )?;
     let text = format!(
         "{}.\nRecorded in {dir} ({events} events). Replay it with: revirt replay {dir}",
         what_happened(&ended),

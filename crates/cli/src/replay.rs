@@ -66,7 +66,7 @@ pub(crate) fn replay(arguments: &Replay, report: &Report) -> Result<Exit> {
     };
     let recording = Recording::open(&arguments.dir)?;
     let mut screening = Screening::new(report);
-    let replayed = session::replay(&recording, options, &mut screening);
+    let replayed = session::replay(&recording, options, Vec::new(), &mut screening);
     screening.bar.finish_and_clear();
     let replayed = replayed?;
     let exit = match replayed.outcome {

@@ -15,6 +15,7 @@
     reason = "a register keeps the low bits of what it is given: that is the meaning here"
 )]
 
+mod backing;
 mod device;
 mod ioapic;
 mod keyboard;
@@ -26,7 +27,9 @@ mod power;
 mod rtc;
 mod ticks;
 mod uart;
+pub mod virtio;
 
+pub use backing::{Backing, Failed, InMemory, SECTOR_BYTES};
 pub use device::{Damaged, Device};
 pub use ioapic::{IoApic, Message};
 pub use keyboard::Keyboard;

@@ -4,7 +4,10 @@
 //! the guest's, at a timer's branch count ([`Board::fire`]), or by an input.
 //! All three come at moments that a replay reproduces.
 
+mod virtio;
+
 use cpu::{Bus, Refused};
+use devices::virtio::{Block, Transport};
 use devices::{
     Delivery, Device, IoApic, Keyboard, LocalApic, Message, Pics, Pit, Power, Rtc, Switch, Uart,
 };
@@ -12,6 +15,7 @@ use memory::Ram;
 use x86::{Physical, msr};
 
 use crate::output::Outputs;
+use crate::slot::{self, Slot};
 use crate::{Clock, MachineConfig, OutputPort, Stop};
 
 /// Where things are, for the tables that tell the guest.
@@ -91,6 +95,9 @@ pub(crate) struct Board {
     pub(crate) uart: Uart,
     pub(crate) keyboard: Keyboard,
     pub(crate) power: Power,
+    pub(crate) disks: Vec<Transport<Block>>,
+    /// Which virtio device stands where.
+    slots: Vec<Slot>,
     pub(crate) outputs: Outputs,
     has_debug_exit: bool,
     /// Why the machine runs no further.
@@ -120,6 +127,8 @@ impl Board {
             uart: Uart::new(),
             keyboard: Keyboard::new(),
             power: Power::new(),
+            disks: virtio::empty_drives(config),
+            slots: slot::slots(config),
             outputs: Outputs::default(),
             has_debug_exit: config.debug_exit,
             ended: None,
@@ -400,6 +409,9 @@ fn is_pci(port: u16, size_bytes: u8) -> bool {
 
 impl Bus for Board {
     fn read(&mut self, _: &Ram, now: u64, at: Physical, size_bytes: u8) -> u64 {
+        if let Some((number, offset)) = slot::find(at.0, self.slots.len()) {
+            return self.slot_in(number, offset, size_bytes) & ones(size_bytes);
+        }
         let now_ns = self.clock.at(now);
         let shift = 8 * (at.0 & 3);
         self.register_in(now_ns, at.0 & !3)
@@ -408,7 +420,10 @@ impl Bus for Board {
             })
     }
 
-    fn write(&mut self, _: &Ram, now: u64, at: Physical, size_bytes: u8, value: u64) {
+    fn write(&mut self, ram: &Ram, now: u64, at: Physical, size_bytes: u8, value: u64) {
+        if let Some((number, offset)) = slot::find(at.0, self.slots.len()) {
+            return self.slot_out(ram, number, offset, size_bytes, value);
+        }
         let now_ns = self.clock.at(now);
         // The registers take 32 bits at once and nothing less.
         if size_bytes >= 4 && at.0 & 3 == 0 {
@@ -514,16 +529,32 @@ impl Bus for Board {
 
 #[cfg(test)]
 mod tests {
+    use devices::{Backing, InMemory};
     use proptest::prelude::*;
     use seal::Digest;
 
     use super::*;
-    use crate::saved;
+    use crate::{DiskConfig, saved};
 
     fn rig() -> (Board, Ram) {
         let ram = Ram::new(1 << 20).expect("a small mapping");
-        let config = MachineConfig::new(1 << 20, Digest::default(), 1_795_472_800);
-        (Board::new(&config, &ram), ram)
+        let mut config = MachineConfig::new(1 << 20, Digest::default(), 1_795_472_800);
+        config.disks = [8, 16]
+            .map(|sectors| DiskConfig {
+                sectors,
+                ..DiskConfig::default()
+            })
+            .into();
+        let mut board = Board::new(&config, &ram);
+        let contents = |disk: &DiskConfig| InMemory(vec![7; 512 * disk.sectors as usize]);
+        let disks = config
+            .disks
+            .iter()
+            .map(|disk| Box::new(contents(disk)) as Box<dyn Backing>);
+        board
+            .insert_disks(&config, disks.collect())
+            .expect("they are as configured");
+        (board, ram)
     }
 
     #[test]
@@ -577,6 +608,28 @@ mod tests {
     }
 
     #[test]
+    fn disks_stand_in_their_slots_and_one_without_contents_is_told() {
+        let (mut board, ram) = rig();
+        for number in [0, 1] {
+            let read = |board: &mut Board, offset| {
+                board.read(&ram, 0, Physical(slot::address(number) + offset), 4)
+            };
+            assert_eq!(read(&mut board, 0), 0x7472_6976);
+            assert_eq!(read(&mut board, 0x100), 8 << number);
+        }
+        assert_eq!(
+            board.read(&ram, 0, Physical(slot::address(2)), 4),
+            0xffff_ffff
+        );
+        let config = MachineConfig::new(1 << 20, Digest::default(), 0);
+        let disk: Box<dyn Backing> = Box::new(InMemory(vec![0; 512]));
+        assert!(matches!(
+            board.insert_disks(&config, vec![disk]),
+            Err(crate::Error::WrongDisks { .. })
+        ));
+    }
+
+    #[test]
     fn power_off_reset_and_debug_exit_end_the_machine() {
         let (mut board, ram) = rig();
         board.port_out(&ram, 0, place::POWER + 4, 2, 5 << 10 | 1 << 13);
@@ -617,6 +670,7 @@ mod tests {
         let place = prop_oneof![
             (0u64..0x100).prop_map(|n| LocalApic::ADDRESS + 16 * n),
             (0u64..0x20).prop_map(|n| IoApic::ADDRESS + n),
+            (0usize..3, 0u64..0x140).prop_map(|(n, offset)| slot::address(n) + offset),
             any::<u64>(),
         ];
         let number = prop_oneof![

@@ -1,9 +1,10 @@
 //! What a machine is made from: all of its initial state that is no image.
 
+use devices::virtio::SERIAL_BYTES;
 use minicbor::{Decode, Encode};
 use seal::Digest;
 
-use crate::Error;
+use crate::{Error, slot};
 
 /// How the kernel image is entered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,12 +55,31 @@ pub struct MachineConfig {
     pub rng_seed: [u8; 32],
     /// Whether a write to port 0xf4 ends the machine (isa-debug-exit).
     pub debug_exit: bool,
+    /// Its disks, in the order in which the guest finds them.
+    pub disks: Vec<DiskConfig>,
+}
+
+/// A disk of the machine's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DiskConfig {
+    /// Its size in sectors of 512 bytes.
+    pub sectors: u64,
+    /// The guest can't write to it.
+    pub is_read_only: bool,
+    /// Its serial number: at most 20 bytes of ASCII.
+    pub serial: String,
+    /// What it holds at the start; `None` if nobody has looked, as for a
+    /// machine that is not recorded.
+    pub contents: Option<Digest>,
 }
 
 /// 1 GHz: guest time has a resolution of 1 ns, so a tick is one.
 const TSC_HZ: u64 = 1_000_000_000;
 /// Frequencies that kernels can reckon with.
 const TSC_HZ_RANGE: std::ops::RangeInclusive<u64> = 1_000_000..=100_000_000_000;
+
+/// 16 TiB: no more can be kept track of.
+const SECTORS_MAX: u64 = 1 << 35;
 
 impl MachineConfig {
     /// A machine of `memory_bytes` with the defaults of everything else, that
@@ -77,6 +97,7 @@ impl MachineConfig {
             start_unix_s,
             rng_seed: [0; 32],
             debug_exit: false,
+            disks: Vec::new(),
         }
     }
 
@@ -91,6 +112,15 @@ impl MachineConfig {
             let reason = format!("a TSC of {} Hz: use 1 MHz to 100 GHz", self.tsc_hz);
             return Err(Error::Config { reason });
         }
+        if self.disks.len() > slot::COUNT_MAX {
+            let reason = format!(
+                "{} disks: at most {} fit",
+                self.disks.len(),
+                slot::COUNT_MAX
+            );
+            return Err(Error::Config { reason });
+        }
+        self.disks.iter().try_for_each(DiskConfig::check)?;
         let is_whole = |what, expected: Digest, image: &[u8]| match Digest::of(image) {
             found if found == expected => Ok(()),
             found => Err(Error::WrongImage {
@@ -126,6 +156,24 @@ impl MachineConfig {
                 reason: source.to_string(),
             })?
             .into_config()
+    }
+}
+
+impl DiskConfig {
+    fn check(&self) -> Result<(), Error> {
+        let serial = &self.serial;
+        let is_good = serial.len() <= SERIAL_BYTES && serial.bytes().all(|b| b.is_ascii_graphic());
+        if !is_good {
+            let reason = format!(
+                "a disk's serial number `{serial}`: use at most {SERIAL_BYTES} letters and digits"
+            );
+            return Err(Error::Config { reason });
+        }
+        if self.sectors == 0 || self.sectors > SECTORS_MAX {
+            let reason = format!("a disk of {} sectors: use 1 to {SECTORS_MAX}", self.sectors);
+            return Err(Error::Config { reason });
+        }
+        Ok(())
     }
 }
 
@@ -175,6 +223,23 @@ struct Stored {
     rng_seed: [u8; 32],
     #[n(10)]
     debug_exit: bool,
+    /// Absent in what was written before there were disks.
+    #[n(11)]
+    disks: Option<Vec<StoredDisk>>,
+}
+
+/// [`DiskConfig`] on disk.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct StoredDisk {
+    #[n(0)]
+    sectors: u64,
+    #[n(1)]
+    is_read_only: bool,
+    #[n(2)]
+    serial: String,
+    #[cbor(n(3), with = "minicbor::bytes")]
+    contents: Option<[u8; 32]>,
 }
 
 /// The numbers of [`BootKind`] on disk.
@@ -212,6 +277,8 @@ impl Stored {
             start_unix_s: config.start_unix_s,
             rng_seed: config.rng_seed,
             debug_exit: config.debug_exit,
+            disks: (!config.disks.is_empty())
+                .then(|| config.disks.iter().map(StoredDisk::of).collect()),
         }
     }
 
@@ -228,7 +295,33 @@ impl Stored {
             start_unix_s: self.start_unix_s,
             rng_seed: self.rng_seed,
             debug_exit: self.debug_exit,
+            disks: self
+                .disks
+                .unwrap_or_default()
+                .into_iter()
+                .map(StoredDisk::into_config)
+                .collect(),
         })
+    }
+}
+
+impl StoredDisk {
+    fn of(disk: &DiskConfig) -> StoredDisk {
+        StoredDisk {
+            sectors: disk.sectors,
+            is_read_only: disk.is_read_only,
+            serial: disk.serial.clone(),
+            contents: disk.contents.map(|digest| digest.0),
+        }
+    }
+
+    fn into_config(self) -> DiskConfig {
+        DiskConfig {
+            sectors: self.sectors,
+            is_read_only: self.is_read_only,
+            serial: self.serial,
+            contents: self.contents.map(Digest),
+        }
     }
 }
 
@@ -243,6 +336,12 @@ mod tests {
             initrd: Some(Digest([7; 32])),
             append: "console=ttyS0".into(),
             debug_exit: true,
+            disks: vec![DiskConfig {
+                sectors: 7,
+                is_read_only: true,
+                serial: "root".into(),
+                contents: Some(Digest([3; 32])),
+            }],
             ..MachineConfig::new(512 << 20, Digest([9; 32]), 1_700_000_000)
         };
         assert_eq!(

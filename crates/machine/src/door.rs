@@ -58,4 +58,11 @@ pub enum Stop {
     /// The guest has written this value to the debug exit port. It runs no
     /// further.
     DebugExit(u32),
+    /// The host could not read or write the contents of disk `disk`. The
+    /// machine runs no further: what it would do next would not follow from
+    /// its inputs.
+    DiskFailed {
+        /// Its number, from 0.
+        disk: usize,
+    },
 }

@@ -54,6 +54,16 @@ pub enum Error {
         /// The kernel's limit.
         bytes_max: usize,
     },
+    /// The disks are not those that the configuration names.
+    #[error(
+        "the machine's configuration names disks of {sectors:?} sectors, and it was given disks of {found:?}: give it the images it was made for"
+    )]
+    WrongDisks {
+        /// Sizes as the configuration names them, in sectors.
+        sectors: Vec<u64>,
+        /// Sizes of what was given.
+        found: Vec<u64>,
+    },
     /// A saved state is damaged.
     #[error("the saved state of the devices cannot be used: {reason}")]
     State {

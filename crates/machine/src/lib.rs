@@ -26,10 +26,12 @@ mod machine;
 mod memory_digest;
 mod output;
 mod saved;
+mod slot;
 
 pub use clock::Clock;
-pub use config::{BootKind, CpuModel, Images, MachineConfig};
+pub use config::{BootKind, CpuModel, DiskConfig, Images, MachineConfig};
 pub use cpu::{Difference, Registers, Until};
+pub use devices::{Backing, Failed, SECTOR_BYTES};
 pub use door::{Input, Output, OutputPort, Stop};
 pub use error::Error;
 pub use machine::{EngineKind, Machine};

@@ -1,6 +1,7 @@
 //! The machine and its run loop.
 
 use cpu::{Cpu, Engine, Exit, Interpreter, Registers, Until, encode_registers};
+use devices::{Backing, Failed};
 use memory::Ram;
 use moment::Moment;
 use seal::Digest;
@@ -58,6 +59,18 @@ impl Machine {
             board,
             memory_digest: MemoryDigest::default(),
         })
+    }
+
+    /// Puts disks into the machine's drives, in the order of its configuration.
+    /// One that has drives needs this before it runs, and after its devices
+    /// were restored: then with the contents of that time.
+    pub fn insert_disks(&mut self, disks: Vec<Box<dyn Backing>>) -> Result<(), Error> {
+        self.board.insert_disks(&self.config, disks)
+    }
+
+    /// Why disk `disk` failed, if it did.
+    pub fn disk_failure(&self, disk: usize) -> Option<&Failed> {
+        self.board.disks.get(disk)?.function.failure()
     }
 
     /// Runs until `until`, or until something else stops the machine. Timers

@@ -1,5 +1,6 @@
 //! The state of the board, saved: every device's and the clock's.
 
+use devices::virtio::state::{BlockState, TransportState};
 use devices::{Damaged, Device, state};
 use minicbor::{Decode, Encode};
 
@@ -28,6 +29,8 @@ struct BoardState {
     keyboard: state::KeyboardState,
     #[n(8)]
     power: state::PowerState,
+    #[n(9)]
+    disks: Vec<TransportState<BlockState>>,
 }
 
 /// The state of `board` as bytes (CBOR, numbered fields).
@@ -42,6 +45,7 @@ pub(crate) fn save(board: &Board) -> Vec<u8> {
         uart: board.uart.save(),
         keyboard: board.keyboard.save(),
         power: board.power.save(),
+        disks: board.disks.iter().map(Device::save).collect(),
     };
     minicbor::to_vec(state).expect("a vector takes every byte")
 }
@@ -62,5 +66,20 @@ pub(crate) fn restore(board: &mut Board, bytes: &[u8]) -> Result<(), Error> {
     board.rtc.restore(state.rtc).map_err(damaged)?;
     board.uart.restore(state.uart).map_err(damaged)?;
     board.keyboard.restore(state.keyboard).map_err(damaged)?;
-    board.power.restore(state.power).map_err(damaged)
+    board.power.restore(state.power).map_err(damaged)?;
+    restore_all(&mut board.disks, state.disks, "disks").map_err(damaged)
+}
+
+/// Restores devices of which a machine may have several.
+fn restore_all<D: Device>(
+    devices: &mut [D],
+    states: Vec<D::State>,
+    device: &'static str,
+) -> Result<(), Damaged> {
+    if devices.len() != states.len() {
+        let what = "there are more or fewer of them than in this machine";
+        return Err(Damaged { device, what });
+    }
+    let mut pairs = devices.iter_mut().zip(states);
+    pairs.try_for_each(|(device, state)| device.restore(state))
 }

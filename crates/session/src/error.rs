@@ -85,6 +85,17 @@ pub enum Error {
     /// The log can't be written.
     #[error("the recording stops here: {0}")]
     Tape(#[from] log::WriteError),
+    /// The disks' contents can't be had.
+    #[error(transparent)]
+    Disks(machine::Failed),
+    /// The host could not read or write a disk's contents.
+    #[error("disk {disk}: {reason}")]
+    Disk {
+        /// Its number, from 0.
+        disk: usize,
+        /// What the host says, and what to do.
+        reason: machine::Failed,
+    },
     /// The guest's console can't be shown.
     #[error("the guest's console can't be shown ({0}): check where standard output goes")]
     Print(#[source] io::Error),

@@ -24,7 +24,7 @@ mod world;
 use std::path::Path;
 
 use log::Writer;
-use machine::{EngineKind, Images, Machine, MachineConfig};
+use machine::{Backing, EngineKind, Failed, Images, Machine, MachineConfig};
 
 pub use checks::Checks;
 pub use describe::{Line, Seconds};
@@ -43,7 +43,7 @@ pub use world::{Arrival, OutputPort, Screen, Watcher, World};
 use live::Live;
 use tape::Tape;
 
-/// Runs a machine without recording it.
+/// Runs a machine with `disks` without recording it.
 ///
 /// `begin` makes the world, once the machine is ready to run: its clock starts
 /// there.
@@ -51,13 +51,16 @@ pub fn run<W: World>(
     config: &MachineConfig,
     images: &Images,
     engine: EngineKind,
+    disks: Vec<Box<dyn Backing>>,
     begin: impl FnOnce() -> W,
 ) -> Result<Ended, Error> {
     let mut machine = Machine::new(config, images, engine)?;
+    machine.insert_disks(disks)?;
     Live::new(&mut machine, &mut begin(), None).run()
 }
 
-/// Runs a machine and records it in the new directory `dir`.
+/// Runs a machine and records it in the new directory `dir`. `disks` gives
+/// the contents of its disks, and may keep what it needs in that directory.
 ///
 /// `begin` makes the world, once the machine is ready to run: its clock starts
 /// there.
@@ -67,12 +70,21 @@ pub fn record<W: World>(
     images: &Images,
     engine: EngineKind,
     about: About,
+    disks: impl FnOnce(&log::Layout) -> Result<Vec<Box<dyn Backing>>, Failed>,
     begin: impl FnOnce() -> W,
 ) -> Result<Ended, Error> {
     let mut machine = Machine::new(config, images, engine)?;
     let layout = registers::Layout::of(&machine.registers());
     let checks = about.checks;
     let recording = Recording::create(dir, config, images, &layout, about)?;
+    let inserted = disks(recording.layout())
+        .map_err(Error::Disks)
+        .and_then(|disks| Ok(machine.insert_disks(disks)?));
+    if inserted.is_err() {
+        // We made it a moment ago, and without its disks it is of no use.
+        let _ = std::fs::remove_dir_all(dir);
+    }
+    inserted?;
     let writer = Writer::create(dir, recording.digest())?;
     let tape = Tape::new(writer, layout, checks);
     Live::new(&mut machine, &mut begin(), Some(tape)).run()

@@ -97,10 +97,13 @@ impl<'a> Live<'a> {
                 debug_exit: None,
             },
         };
+        // A disk request that the host left undone is done in a replay: of
+        // memory and devices nothing can be said here.
+        let is_whole = !matches!(outcome, Err(Error::Disk { .. }));
         let closed = self
             .tape
             .take()
-            .map_or(Ok(0), |tape| tape.end(self.machine, end.reason));
+            .map_or(Ok(0), |tape| tape.end(self.machine, end.reason, is_whole));
         outcome?;
         Ok(Ended {
             reason: end.reason,
@@ -164,6 +167,7 @@ impl<'a> Live<'a> {
                 deadline_ns,
                 is_dead: false,
             } => self.idle(deadline_ns).map(|()| None),
+            Stop::DiskFailed { disk } => Err(disk_error(self.machine, disk)),
             stop => {
                 let end = end_reason(stop).map(|(reason, debug_exit)| End { reason, debug_exit });
                 // Only a moment can be missed, and this loop asks for counts.
@@ -259,12 +263,24 @@ impl<'a> Live<'a> {
 /// the debug exit port; `None` if it does run on.
 pub(crate) fn end_reason(stop: Stop) -> Option<(EndReason, Option<u32>)> {
     match stop {
-        Stop::Reached | Stop::Missed | Stop::Idle { is_dead: false, .. } => None,
+        Stop::Reached
+        | Stop::Missed
+        | Stop::Idle { is_dead: false, .. }
+        | Stop::DiskFailed { .. } => None,
         Stop::Idle { is_dead: true, .. } => Some((EndReason::Halted, None)),
         Stop::PoweredOff => Some((EndReason::PoweredOff, None)),
         Stop::Reset => Some((EndReason::Reset, None)),
         Stop::Shutdown => Some((EndReason::Crashed, None)),
         Stop::DebugExit(value) => Some((EndReason::PoweredOff, Some(value))),
+    }
+}
+
+/// What to say of a disk that the host failed.
+pub(crate) fn disk_error(machine: &Machine, disk: usize) -> Error {
+    let reason = machine.disk_failure(disk).cloned();
+    Error::Disk {
+        disk,
+        reason: reason.expect("a machine that stopped for a disk's failure tells it"),
     }
 }
 

@@ -8,10 +8,10 @@
 use std::collections::VecDeque;
 
 use log::{Body, Door, EndReason, Event, Placed, Reader, Tail};
-use machine::{EngineKind, Input, Machine, Stop, Until};
+use machine::{Backing, EngineKind, Input, Machine, Stop, Until};
 use moment::Moment;
 
-use crate::live::{end_reason, show};
+use crate::live::{disk_error, end_reason, show};
 use crate::registers::{self, Layout};
 use crate::{
     Checks, Difference, Divergence, Error, Flip, Instead, Recording, Suspects, Watcher, When,
@@ -67,10 +67,13 @@ pub struct Replayed {
     pub registers: Vec<(String, u128)>,
 }
 
-/// Replays `recording` and checks it.
+/// Replays `recording` and checks it. `disks` are the contents that its
+/// machine's disks had at the start; the guest's writes to them are its own
+/// again.
 pub fn replay(
     recording: &Recording,
     options: Options,
+    disks: Vec<Box<dyn Backing>>,
     watcher: &mut dyn Watcher,
 ) -> Result<Replayed, Error> {
     let images = recording.images()?;
@@ -80,6 +83,7 @@ pub fn replay(
     // What can't be read ends the replay when it gets there.
     let end = Reader::open(dir)?.map_while(Result::ok).last();
     let mut machine = Machine::new(recording.config(), &images, options.engine)?;
+    machine.insert_disks(disks)?;
     drop(images);
     let layout = recording.registers();
     if let Some(name) = layout.unknown(&machine.registers()) {
@@ -205,6 +209,7 @@ impl Replay<'_> {
                 .progress(now.branches, self.end.map_or(0, |end| end.branches));
             let instead = match stop {
                 Stop::Reached => continue,
+                Stop::DiskFailed { disk } => return Err(disk_error(self.machine, disk)),
                 _ if now == target => continue,
                 Stop::Idle {
                     deadline_ns: Some(ns),

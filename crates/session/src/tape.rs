@@ -65,10 +65,17 @@ impl Tape {
         self.push(machine, &registers, body)
     }
 
-    /// Writes a last check and why the recording ends; returns when all is on
-    /// disk.
-    pub(crate) fn end(mut self, machine: &mut Machine, reason: EndReason) -> Result<u64, Error> {
-        self.epoch(machine)?;
+    /// Writes a last check (if the machine `is_whole`) and why the recording
+    /// ends; returns when all is on disk.
+    pub(crate) fn end(
+        mut self,
+        machine: &mut Machine,
+        reason: EndReason,
+        is_whole: bool,
+    ) -> Result<u64, Error> {
+        if is_whole {
+            self.epoch(machine)?;
+        }
         let registers = self.layout.bytes(&machine.registers());
         self.push(machine, &registers, Body::End { reason })?;
         self.writer.close()?;

@@ -6,7 +6,7 @@
 //! code.
 
 use acpi_tables::aml::{
-    Device, EISAName, IO, Interrupt, Name, Package, ResourceTemplate, Scope, ZERO,
+    Device, EISAName, IO, Interrupt, Memory32Fixed, Name, Package, ResourceTemplate, Scope, ZERO,
 };
 use acpi_tables::facs::FACS;
 use acpi_tables::fadt::{FADTBuilder, Flags, PmProfile};
@@ -20,7 +20,7 @@ use memory::Ram;
 use x86::Physical;
 
 use crate::board::{irq, place};
-use crate::{Error, MachineConfig};
+use crate::{Error, MachineConfig, slot};
 
 /// Where a PC's firmware keeps the RSDP, and kernels look for it.
 const START: u64 = 0xe_0000;
@@ -46,7 +46,7 @@ pub(super) fn load(config: &MachineConfig, ram: &Ram) -> Result<Physical, Error>
         Ok(at)
     };
     let facs_at = put(&bytes_of(&FACS::new()))?;
-    let dsdt_at = put(&dsdt())?;
+    let dsdt_at = put(&dsdt(slot::slots(config).len()))?;
     let fadt_at = put(&fadt(facs_at, dsdt_at))?;
     let madt_at = put(&madt(config.vcpus))?;
     let mut xsdt = XSDT::new(OEM, OEM_TABLE, OEM_REVISION);
@@ -144,12 +144,16 @@ fn madt(vcpus: u32) -> Vec<u8> {
     madt.as_slice().to_vec()
 }
 
-/// Devices that cannot be found by looking, and what soft-off is called.
-fn dsdt() -> Vec<u8> {
+/// Devices that cannot be found by looking, `slots` virtio devices among them,
+/// and what soft-off is called.
+fn dsdt(slots: usize) -> Vec<u8> {
     let serial = device("COM1", "PNP0501", &[(place::UART, 8)], irq::UART);
     let rtc = device("RTC_", "PNP0B00", &[(0x70, 2)], irq::RTC);
     let keyboard = device("KBD_", "PNP0303", &[(0x60, 1), (0x64, 1)], irq::KEYBOARD);
-    let bus = Scope::new("\\_SB_".into(), vec![&serial, &rtc, &keyboard]);
+    let slots: Vec<Code> = (0..slots).map(virtio).collect();
+    let mut devices: Vec<&dyn Aml> = vec![&serial, &rtc, &keyboard];
+    devices.extend(slots.iter().map(|slot| slot as &dyn Aml));
+    let bus = Scope::new("\\_SB_".into(), devices);
     let off = Power::SLEEP_TYPE_OFF;
     let soft_off = Name::new(
         "\\_S5_".into(),
@@ -188,6 +192,22 @@ fn device(name: &str, id: &str, ports: &[(u16, u8)], line: u8) -> Code {
     )))
 }
 
+/// The virtio device in slot `number`, as Linux looks for it
+/// (drivers/virtio/virtio_mmio.c).
+fn virtio(number: usize) -> Code {
+    let registers = Memory32Fixed::new(true, slot::address(number) as u32, slot::BYTES as u32);
+    // Level-triggered, active high, shared.
+    let interrupt = Interrupt::new(true, false, false, true, slot::pin(number).into());
+    let id = Name::new("_HID".into(), &"LNRO0005");
+    let unique = Name::new("_UID".into(), &number);
+    let resources = ResourceTemplate::new(vec![&registers, &interrupt]);
+    let resources = Name::new("_CRS".into(), &resources);
+    Code(bytes_of(&Device::new(
+        format!("VR{number:02}").as_str().into(),
+        vec![&id, &unique, &resources],
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use seal::Digest;
@@ -202,7 +222,7 @@ mod tests {
             load(&config, &ram).expect("1 MiB is enough"),
             Physical(START)
         );
-        for table in [fadt(START + 64, START + 128), madt(1), dsdt()] {
+        for table in [fadt(START + 64, START + 128), madt(1), dsdt(0), dsdt(24)] {
             let length = u32::from_le_bytes(table[4..8].try_into().expect("four bytes"));
             assert_eq!(length as usize, table.len());
             assert_eq!(

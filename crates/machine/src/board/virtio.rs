@@ -1,0 +1,113 @@
+//! The virtio devices on the board: their slots, their interrupt lines, and
+//! what becomes of a host that fails them.
+
+use devices::virtio::{Block, Transport};
+use devices::{Backing, Failed};
+use memory::Ram;
+
+use super::{Board, deliver};
+use crate::slot::{self, Slot};
+use crate::{Error, MachineConfig, Stop};
+
+impl Board {
+    /// Puts a disk into each drive. What is in a drive before that can be
+    /// neither read nor written.
+    pub(crate) fn insert_disks(
+        &mut self,
+        config: &MachineConfig,
+        backings: Vec<Box<dyn Backing>>,
+    ) -> Result<(), Error> {
+        let sectors: Vec<u64> = config.disks.iter().map(|disk| disk.sectors).collect();
+        let found: Vec<u64> = backings.iter().map(|backing| backing.sectors()).collect();
+        if sectors != found {
+            return Err(Error::WrongDisks { sectors, found });
+        }
+        for ((drive, disk), backing) in self.disks.iter_mut().zip(&config.disks).zip(backings) {
+            drive.function = Block::new(backing, disk.is_read_only, &disk.serial);
+        }
+        Ok(())
+    }
+
+    /// Sees to what a virtio device did: to its interrupt line, and to a host
+    /// that failed it.
+    pub(super) fn settle_slot(&mut self, number: usize) {
+        let Slot::Disk(disk) = self.slots[number];
+        if self.disks[disk].function.failure().is_some() {
+            self.end(Stop::DiskFailed { disk });
+        }
+        let pin = slot::pin(number);
+        let up = (0..self.slots.len())
+            .filter(|&other| slot::pin(other) == pin)
+            .any(|other| self.slot_irq(other));
+        let local = &mut self.local;
+        self.ioapic
+            .set_line(pin, up, &mut |message| deliver(local, message));
+    }
+
+    pub(super) fn slot_irq(&self, number: usize) -> bool {
+        match self.slots[number] {
+            Slot::Disk(disk) => self.disks[disk].irq(),
+        }
+    }
+
+    pub(super) fn slot_in(&self, number: usize, offset: u64, size_bytes: u8) -> u64 {
+        match self.slots[number] {
+            Slot::Disk(disk) => self.disks[disk].read(offset, size_bytes),
+        }
+    }
+
+    pub(super) fn slot_out(
+        &mut self,
+        ram: &Ram,
+        number: usize,
+        offset: u64,
+        size_bytes: u8,
+        value: u64,
+    ) {
+        match self.slots[number] {
+            Slot::Disk(disk) => self.disks[disk].write(ram, offset, size_bytes, value),
+        }
+        self.settle_slot(number);
+    }
+}
+
+/// A drive for each disk of `config`, with nothing in it.
+pub(super) fn empty_drives(config: &MachineConfig) -> Vec<Transport<Block>> {
+    let drives = config.disks.iter().map(|disk| {
+        let nothing = Box::new(NoDisk {
+            sectors: disk.sectors,
+        });
+        Transport::new(Block::new(nothing, disk.is_read_only, &disk.serial))
+    });
+    drives.collect()
+}
+
+/// What is in a drive that nothing was put into.
+#[derive(Debug)]
+struct NoDisk {
+    sectors: u64,
+}
+
+impl NoDisk {
+    fn absent() -> Failed {
+        Failed("there is no disk in the drive: this is a mistake in the program".to_owned())
+    }
+}
+
+impl Backing for NoDisk {
+    fn sectors(&self) -> u64 {
+        self.sectors
+    }
+
+    fn read(&mut self, _: u64, _: &mut [u8]) -> Result<(), Failed> {
+        Err(NoDisk::absent())
+    }
+
+    fn write(&mut self, _: u64, _: &[u8]) -> Result<(), Failed> {
+        Err(NoDisk::absent())
+    }
+
+    fn zero(&mut self, _: u64, _: u64) -> Result<(), Failed> {
+        Err(NoDisk::absent())
+    }
+}
