@@ -101,6 +101,14 @@ pub(crate) struct Machine {
     /// How the kernel is entered
     #[arg(long, value_enum, default_value_t)]
     pub(crate) boot: Boot,
+    /// End when the guest resets its machine; otherwise it starts again, in
+    /// the same run and recording
+    #[arg(long)]
+    pub(crate) no_reboot: bool,
+    /// After SIGTERM, which presses the power button, end the run when so many
+    /// seconds have passed
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) grace: u32,
     /// Let a write to port 0xf4 end the machine, as test kernels do
     #[arg(long)]
     pub(crate) debug_exit: bool,

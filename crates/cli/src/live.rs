@@ -1,13 +1,15 @@
 //! `revirt run` and `revirt record`.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 use host::Console;
 use log::EndReason;
 use machine::EngineKind;
 use serde_json::{Value, json};
-use session::{About, Ended, Seconds};
+use session::{About, Ended, How, OnReset, Seconds};
 
-use crate::args::{Engine, Record, Run};
+use crate::args::{Engine, Machine, Record, Run};
 use crate::exit::Exit;
 use crate::kernel;
 use crate::outside::Outside;
@@ -31,8 +33,9 @@ fn engine_name(engine: EngineKind) -> &'static str {
 pub(crate) fn run(arguments: &Run, report: &Report) -> Result<Exit> {
     let engine = engine(arguments.machine.engine)?;
     let (config, images) = kernel::machine(&arguments.machine, report)?;
-    let console = open(report)?;
-    let ended = session::run(&config, &images, engine, Vec::new(), || {
+    let console = open(&arguments.machine, report)?;
+    let how = how(&arguments.machine, engine);
+    let ended = session::run(&config, &images, how, Vec::new(), || {
         Outside::begin(console)
     })?;
     let text = format!("{}.", what_happened(&ended));
@@ -53,12 +56,12 @@ pub(crate) fn record(arguments: &Record, report: &Report) -> Result<Exit> {
         checks: arguments.checks,
         host: session::Host { kernel, cpu },
     };
-    let console = open(report)?;
+    let console = open(&arguments.machine, report)?;
     let ended = session::record(
         dir,
         &config,
         &images,
-        engine,
+        how(&arguments.machine, engine),
         about,
         |_| Ok(Vec::new()),
         || Outside::begin(console),
@@ -72,8 +75,17 @@ pub(crate) fn record(arguments: &Record, report: &Report) -> Result<Exit> {
     Ok(report.finish(exit(&ended), &text, fields(&ended)))
 }
 
-fn open(report: &Report) -> Result<Console> {
-    let console = Console::open()?;
+fn how(arguments: &Machine, engine: EngineKind) -> How {
+    let on_reset = if arguments.no_reboot {
+        OnReset::End
+    } else {
+        OnReset::Restart
+    };
+    How { engine, on_reset }
+}
+
+fn open(arguments: &Machine, report: &Report) -> Result<Console> {
+    let console = Console::open(Duration::from_secs(arguments.grace.into()))?;
     if console.is_terminal() {
         report.note(&format!(
             "press {} then h for help, {} then q to quit",
@@ -122,5 +134,6 @@ fn fields(ended: &Ended) -> Value {
         "busy_ns": ended.busy_ns,
         "output_bytes": ended.output_bytes,
         "events": ended.events,
+        "resets": ended.resets,
     })
 }

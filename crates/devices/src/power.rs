@@ -80,6 +80,13 @@ impl Power {
         Power::default()
     }
 
+    /// The machine is reset. Carries of the timer from before are no news.
+    pub fn reset(&mut self, now_ns: u64) {
+        *self = Power::new();
+        self.alarm(now_ns);
+        self.status = 0;
+    }
+
     /// Reads the byte at `offset` of the block.
     pub fn read(&mut self, now_ns: u64, offset: u16) -> u8 {
         self.alarm(now_ns);
@@ -237,6 +244,19 @@ mod tests {
         assert_eq!(power.write_reset(0x02), None);
         assert_eq!(power.write_reset(Power::RESET_VALUE), Some(Switch::Reset));
         assert_eq!(power.write_reset(Power::RESET_VALUE), None);
+    }
+
+    #[test]
+    fn a_reset_clears_all_but_the_time() {
+        let mut power = Power::new();
+        let hour_ns = 3_600_000_000_000;
+        power.write(0, 3, 1);
+        power.press_button();
+        power.write_reset(Power::RESET_VALUE);
+        power.reset(hour_ns);
+        let registers: Vec<u8> = (0..4).map(|offset| power.read(hour_ns, offset)).collect();
+        assert_eq!(registers, [0; 4]);
+        assert_eq!(power.read_reset(), 0);
     }
 
     #[test]

@@ -169,6 +169,14 @@ impl Rtc {
         }
     }
 
+    /// The machine is reset: interrupts are disabled and flags cleared. Date
+    /// and memory have a battery (MC146818A, "RESET").
+    pub fn reset(&mut self, now_ns: u64) {
+        self.alarm(now_ns);
+        self.b &= !(b::PERIODIC | b::ALARM | b::UPDATE);
+        self.flags = 0;
+    }
+
     /// Writes port 0x70: which register port 0x71 is. Bit 7 would hold off
     /// non-maskable interrupts, which nothing here raises through it.
     pub fn select(&mut self, index: u8) {

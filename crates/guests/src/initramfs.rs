@@ -17,12 +17,26 @@ pub(crate) struct Parts<'a> {
     pub(crate) names: &'a [String],
     /// The names that busybox answers to.
     pub(crate) applets: &'a [String],
+    /// Kernel modules: file names and contents.
+    pub(crate) modules: &'a [(String, Vec<u8>)],
 }
 
 /// The archive, uncompressed: the kernel takes it as it is, and copying is quicker than inflating.
 pub(crate) fn archive(parts: &Parts<'_>) -> Vec<u8> {
     let mut archive = Archive::new();
-    for name in ["bin", "dev", "etc", "proc", "root", "sys", "tmp"] {
+    for name in [
+        "bin",
+        "dev",
+        "etc",
+        "etc/acpi",
+        "etc/acpi/PWRF",
+        "lib",
+        "lib/modules",
+        "proc",
+        "root",
+        "sys",
+        "tmp",
+    ] {
         archive.directory(name);
     }
     // The kernel opens /dev/console for /init before anything is mounted.
@@ -41,8 +55,11 @@ pub(crate) fn archive(parts: &Parts<'_>) -> Vec<u8> {
         archive.link(&format!("bin/{name}"), "programs");
     }
     archive.file("bin/ia32", true, parts.ia32);
+    for (name, content) in parts.modules {
+        archive.file(&format!("lib/modules/{name}"), false, content);
+    }
     for (path, text) in sources::INITRAMFS {
-        archive.file(path, !path.starts_with("etc/"), text.as_bytes());
+        archive.file(path, text.starts_with("#!"), text.as_bytes());
     }
     archive.finish()
 }

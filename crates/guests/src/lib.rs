@@ -11,6 +11,7 @@
 //! | path | what |
 //! |---|---|
 //! | `cloud/vmlinuz` | the kernel of `linux-image-cloud-amd64` |
+//! | `cloud/modules/*.ko` | those of its modules that our guests load |
 //! | `generic/vmlinuz` | the kernel of `linux-image-amd64` |
 //! | `default/initrd` | the default guest's initramfs, uncompressed: quickest to boot |
 //! | `default/initrd.gz` | the same, compressed with gzip |
@@ -35,6 +36,9 @@ use std::process::Command;
 
 /// The kernel command line of the default guest.
 pub const DEFAULT_APPEND: &str = "console=ttyS0";
+
+/// The modules that the default guest loads, which hear its power button: paths in the kernel's folder of modules.
+const MODULES: [&str; 2] = ["drivers/acpi/button.ko", "drivers/input/evdev.ko"];
 
 /// The line that the default guest prints when its shell is about to start.
 pub const READY: &str = "ReVirt guest ready.";
@@ -161,8 +165,13 @@ impl Guests {
     /// # Errors
     /// See [`Error`].
     pub fn kernel(&self, kernel: Kernel) -> Result<PathBuf, Error> {
-        // The digest is empty on purpose: a kernel that is there stays, so that a run does not change from day to day.
-        let part = self.part(kernel.part(), "", |scratch, output| {
+        Ok(self.kernel_part(kernel)?.join("vmlinuz"))
+    }
+
+    fn kernel_part(&self, kernel: Kernel) -> Result<PathBuf, Error> {
+        // No digest of the package on purpose: a kernel that is there stays, so that a run does not change from day to day.
+        let digest = format!("with modules: {}", MODULES.join(" "));
+        self.part(kernel.part(), &digest, |scratch, output| {
             (self.say)(&format!(
                 "Fetching the kernel of Debian's {} ...",
                 kernel.package()
@@ -181,9 +190,17 @@ impl Guests {
                 })?
                 .path();
             move_file(&image, &output.join("vmlinuz"))?;
+            let folder = output.join("modules");
+            fs::create_dir(&folder).map_err(Error::file("create", &folder))?;
+            let all = unpacked.root.join("lib/modules");
+            let release = only_entry(&all)?;
+            for module in MODULES {
+                let path = release.join("kernel").join(module);
+                let name = path.file_name().expect("a module has a name");
+                move_file(&path, &folder.join(name))?;
+            }
             Ok(unpacked.identity)
-        })?;
-        Ok(part.join("vmlinuz"))
+        })
     }
 
     /// The path of the default guest's initramfs, uncompressed.
@@ -230,7 +247,10 @@ impl Guests {
     }
 
     fn default_part(&self) -> Result<PathBuf, Error> {
-        self.part("default", &sources_digest(), |scratch, output| {
+        let kernel = self.kernel_part(Kernel::Cloud)?;
+        // Modules fit one kernel only.
+        let digest = format!("{} and {}", sources_digest(), first_line(&kernel)?);
+        self.part("default", &digest, |scratch, output| {
             (self.say)("Building the default guest's initramfs ...");
             compile::programs(scratch, &output.join("programs"))?;
             compile::ia32(scratch, &output.join("ia32"))?;
@@ -252,6 +272,7 @@ impl Guests {
                 ia32: &read(&output.join("ia32"))?,
                 names: &names,
                 applets: &applets,
+                modules: &modules_of(&kernel)?,
             });
             write(&output.join("initrd"), &archive)?;
             let gz = output.join("initrd.gz");
@@ -327,6 +348,33 @@ fn sources_digest() -> String {
         .update(include_bytes!("compile.rs"))
         .update(include_bytes!("initramfs.rs"));
     format!("sources {}", hasher.finalize().to_hex())
+}
+
+/// What the part in `folder` was made from.
+fn first_line(folder: &Path) -> Result<String, Error> {
+    let path = folder.join("made-from");
+    let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+/// The modules in a kernel's part: their file names and contents.
+fn modules_of(kernel: &Path) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    MODULES
+        .iter()
+        .map(|module| {
+            let name = module.rsplit('/').next().unwrap_or(module);
+            Ok((name.to_owned(), read(&kernel.join("modules").join(name))?))
+        })
+        .collect()
+}
+
+/// What lies in `folder`, which holds one thing.
+fn only_entry(folder: &Path) -> Result<PathBuf, Error> {
+    let mut entries = fs::read_dir(folder).map_err(Error::file("read", folder))?;
+    let entry = entries
+        .next()
+        .unwrap_or_else(|| Err(std::io::ErrorKind::NotFound.into()));
+    Ok(entry.map_err(Error::file("read", folder))?.path())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {

@@ -69,6 +69,13 @@ impl Arrivals {
         self.0.changed.notify_all();
     }
 
+    /// The power button is pressed: before whatever else waits, and without
+    /// waiting for room.
+    pub(crate) fn press_power_button(&self) {
+        self.lock().queue.push_front(Arrival::PowerButton);
+        self.0.changed.notify_all();
+    }
+
     /// The run is to end.
     pub(crate) fn end(&self) {
         self.lock().is_over = true;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -23,10 +24,12 @@ pub struct Console {
 impl Console {
     /// Takes standard input: raw with an escape key if it is a terminal, plain
     /// bytes otherwise. Its end means nothing: the guest goes on. From here
-    /// on, SIGINT, SIGTERM and SIGHUP end the run in order.
-    pub fn open() -> Result<Console, Error> {
+    /// on, SIGINT and SIGHUP end the run in order, and so does SIGTERM, but it
+    /// presses the power button first and gives the guest `grace` to power
+    /// off.
+    pub fn open(grace: Duration) -> Result<Console, Error> {
         let arrivals = Arrivals::default();
-        signals::catch(arrivals.clone())?;
+        signals::catch(arrivals.clone(), grace)?;
         let raw = RawMode::enter()?;
         let escape = raw.is_some().then(Escape::default);
         // Closed from the start (`<&-`): nothing will ever be typed.

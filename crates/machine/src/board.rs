@@ -99,6 +99,8 @@ pub(crate) struct Board {
     /// Which virtio device stands where.
     slots: Vec<Slot>,
     pub(crate) outputs: Outputs,
+    /// How often the guest has reset the machine.
+    pub(crate) resets: u64,
     has_debug_exit: bool,
     /// Why the machine runs no further.
     pub(crate) ended: Option<Stop>,
@@ -130,11 +132,28 @@ impl Board {
             disks: virtio::empty_drives(config),
             slots: slot::slots(config),
             outputs: Outputs::default(),
+            resets: 0,
             has_debug_exit: config.debug_exit,
             ended: None,
             armed_ns: u64::MAX,
             needs_attention: false,
         }
+    }
+
+    /// The board after a reset at `branches`: as firmware leaves it again, but
+    /// time goes on, the battery-backed clock keeps its date, disks stay in
+    /// their drives, and what went out went out.
+    pub(crate) fn reset(&mut self, config: &MachineConfig, ram: &Ram, branches: u64) {
+        let before = std::mem::replace(self, Board::new(config, ram));
+        self.clock = before.clock;
+        self.outputs = before.outputs;
+        self.resets = before.resets + 1;
+        let now_ns = self.clock.at(branches);
+        self.rtc = before.rtc;
+        self.rtc.reset(now_ns);
+        self.disks = before.disks;
+        self.disks.iter_mut().for_each(Transport::reset);
+        self.power.reset(now_ns);
     }
 
     /// When the next timer is due, in ns of guest time.

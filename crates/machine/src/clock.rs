@@ -194,7 +194,11 @@ impl Clock {
         let stretch_ns = host_ns
             .saturating_sub(self.sample_host_ns)
             .saturating_sub(self.skipped_ns);
-        if stretch < STRETCH_BRANCHES_MIN || stretch_ns == 0 {
+        // How late the host was to end the guest's sleeps is in there too: a
+        // stretch that was sleep for the most part would make the guest look
+        // slow, and its clock run away when it works again.
+        let is_mostly_sleep = self.skipped_ns > stretch_ns;
+        if stretch < STRETCH_BRANCHES_MIN || stretch_ns == 0 || is_mostly_sleep {
             return;
         }
         let rate = (u128::from(stretch_ns) << FRACTION) / u128::from(stretch);
@@ -289,6 +293,23 @@ mod tests {
             }
             prop_assert!(clock.at(branches).abs_diff(host_ns) < 5_000_000);
         }
+    }
+
+    #[test]
+    fn late_ends_of_sleep_do_not_make_the_guest_look_slow() {
+        let mut clock = Clock::new();
+        clock.sample(100_000_000, 400_000_000, false);
+        let rate = clock.measured_rate;
+        // It sleeps 10 s a hundred times, works for 1 ms, and the host ends each sleep 20 ms late.
+        let (mut branches, mut host_ns) = (100_000_000, 400_000_000);
+        for _ in 0..100 {
+            let deadline_ns = clock.at(branches) + 10_000_000_000;
+            clock.skip(branches, deadline_ns);
+            branches += 1 + 250_000;
+            host_ns = deadline_ns + 20_000_000;
+        }
+        clock.sample(branches, host_ns, false);
+        assert_eq!(clock.measured_rate, rate);
     }
 
     #[test]

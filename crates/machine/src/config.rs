@@ -6,6 +6,17 @@ use seal::Digest;
 
 use crate::{Error, slot};
 
+/// The revision of what a guest can see of its machine and that stands in no
+/// configuration: CPUID, the devices, the tables, how time passes, what counts
+/// as a branch. It goes up with every change of these, so that a recording
+/// made with another one is refused, and does not diverge.
+///
+/// | revision | what changed |
+/// |---|---|
+/// | 0 | recordings from before there were revisions |
+/// | 1 | the guest's reset starts it again; a clock that ignores stretches of sleep |
+pub const MODEL_REVISION: u32 = 1;
+
 /// How the kernel image is entered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BootKind {
@@ -57,6 +68,8 @@ pub struct MachineConfig {
     pub debug_exit: bool,
     /// Its disks, in the order in which the guest finds them.
     pub disks: Vec<DiskConfig>,
+    /// The machine's revision: [`MODEL_REVISION`] of the program that made it.
+    pub revision: u32,
 }
 
 /// A disk of the machine's.
@@ -98,11 +111,24 @@ impl MachineConfig {
             rng_seed: [0; 32],
             debug_exit: false,
             disks: Vec::new(),
+            revision: MODEL_REVISION,
         }
+    }
+
+    /// Whether this program makes machines of this revision.
+    pub fn check_revision(&self) -> Result<(), Error> {
+        if self.revision == MODEL_REVISION {
+            return Ok(());
+        }
+        Err(Error::Revision {
+            found: self.revision,
+            known: MODEL_REVISION,
+        })
     }
 
     /// Whether a machine can be made from this, and from `images`.
     pub(crate) fn check(&self, images: &Images) -> Result<(), Error> {
+        self.check_revision()?;
         if self.vcpus != 1 {
             return Err(Error::NotYet {
                 what: "a machine with more than one virtual processor",
@@ -226,6 +252,9 @@ struct Stored {
     /// Absent in what was written before there were disks.
     #[n(11)]
     disks: Option<Vec<StoredDisk>>,
+    /// Missing in recordings from before there were revisions.
+    #[n(12)]
+    revision: Option<u32>,
 }
 
 /// [`DiskConfig`] on disk.
@@ -279,6 +308,7 @@ impl Stored {
             debug_exit: config.debug_exit,
             disks: (!config.disks.is_empty())
                 .then(|| config.disks.iter().map(StoredDisk::of).collect()),
+            revision: Some(config.revision),
         }
     }
 
@@ -301,6 +331,7 @@ impl Stored {
                 .into_iter()
                 .map(StoredDisk::into_config)
                 .collect(),
+            revision: self.revision.unwrap_or(0),
         })
     }
 }
@@ -348,6 +379,26 @@ mod tests {
             MachineConfig::from_bytes(&config.to_bytes()).expect("it was just written"),
             config
         );
+    }
+
+    #[test]
+    fn a_machine_of_another_revision_is_read_but_not_made() {
+        let mut config = MachineConfig::new(1 << 20, Digest::of(b""), 0);
+        config.revision = MODEL_REVISION + 1;
+        let read = MachineConfig::from_bytes(&config.to_bytes()).expect("it can be looked at");
+        assert_eq!(read, config);
+        assert!(matches!(
+            read.check(&Images::default()),
+            Err(Error::Revision { found, .. }) if found == MODEL_REVISION + 1
+        ));
+    }
+
+    #[test]
+    fn a_configuration_without_a_revision_is_of_revision_0() {
+        let mut stored = Stored::of(&MachineConfig::new(1 << 20, Digest::default(), 0));
+        stored.revision = None;
+        let config = stored.into_config().expect("all else is known");
+        assert_eq!(config.revision, 0);
     }
 
     #[test]

@@ -51,7 +51,8 @@ pub enum Stop {
     },
     /// The guest has switched the machine off. It runs no further.
     PoweredOff,
-    /// The guest has asked for a reset. It runs no further.
+    /// The guest has asked for a reset. It runs no further, unless
+    /// [`crate::Machine::restart`] starts it again.
     Reset,
     /// A triple fault: the processor has shut down. It runs no further.
     Shutdown,

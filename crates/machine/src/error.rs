@@ -23,6 +23,17 @@ pub enum Error {
         /// What the image has.
         found: Digest,
     },
+    /// The machine is of another revision.
+    #[error(
+        "the machine is of revision {found} and this program makes revision {known}, in which the same recording would \
+         take another course: use the program that made it (`revirt info` names it){}", if found > known { ", or a newer one" } else { "" }
+    )]
+    Revision {
+        /// The configuration's.
+        found: u32,
+        /// This program's.
+        known: u32,
+    },
     /// The host's processor cannot run guest instructions.
     #[error(transparent)]
     Processor(#[from] silicon::Missing),

@@ -29,7 +29,7 @@ mod saved;
 mod slot;
 
 pub use clock::Clock;
-pub use config::{BootKind, CpuModel, DiskConfig, Images, MachineConfig};
+pub use config::{BootKind, CpuModel, DiskConfig, Images, MODEL_REVISION, MachineConfig};
 pub use cpu::{Difference, Registers, Until};
 pub use devices::{Backing, Failed, SECTOR_BYTES};
 pub use door::{Input, Output, OutputPort, Stop};

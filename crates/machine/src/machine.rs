@@ -4,7 +4,7 @@ use cpu::{Cpu, Engine, Exit, Interpreter, Registers, Until, encode_registers};
 use devices::{Backing, Failed};
 use memory::Ram;
 use moment::Moment;
-use seal::Digest;
+use seal::{Digest, Digester};
 use x86::flags;
 
 use crate::board::Board;
@@ -22,6 +22,7 @@ pub enum EngineKind {
 /// A virtual machine.
 pub struct Machine {
     config: MachineConfig,
+    kind: EngineKind,
     cpu: Cpu,
     engine: Box<dyn Engine>,
     board: Board,
@@ -34,6 +35,30 @@ impl std::fmt::Debug for Machine {
     }
 }
 
+/// A processor at its start, with memory into which `images` are loaded.
+fn loaded(config: &MachineConfig, images: &Images) -> Result<Cpu, Error> {
+    let mut cpu = Cpu::new(Ram::new(config.memory_bytes)?);
+    cpu.tsc_hz = config.tsc_hz;
+    boot::load(config, images, &mut cpu)?;
+    cpu.refresh();
+    Ok(cpu)
+}
+
+fn engine_of(kind: EngineKind) -> Box<dyn Engine> {
+    match kind {
+        EngineKind::Interpreter => Box::new(Interpreter::new()),
+    }
+}
+
+/// The seed of the guest's random numbers after so many resets: a guest must
+/// not draw the same numbers twice.
+fn seed_after(seed: &[u8; 32], resets: u64) -> [u8; 32] {
+    let mut digester = Digester::for_purpose("ReVirt machine: seed after a reset");
+    digester.feed(seed);
+    digester.feed(&resets.to_le_bytes());
+    digester.digest().0
+}
+
 impl Machine {
     /// A machine at its start, the kernel loaded. The digests of `images` must
     /// be those that `config` names.
@@ -44,18 +69,13 @@ impl Machine {
     ) -> Result<Machine, Error> {
         config.check(images)?;
         silicon::supported()?;
-        let mut cpu = Cpu::new(Ram::new(config.memory_bytes)?);
-        cpu.tsc_hz = config.tsc_hz;
-        boot::load(config, images, &mut cpu)?;
-        cpu.refresh();
-        let engine: Box<dyn Engine> = match engine {
-            EngineKind::Interpreter => Box::new(Interpreter::new()),
-        };
+        let cpu = loaded(config, images)?;
         let board = Board::new(config, &cpu.ram);
         Ok(Machine {
             config: config.clone(),
+            kind: engine,
             cpu,
-            engine,
+            engine: engine_of(engine),
             board,
             memory_digest: MemoryDigest::default(),
         })
@@ -105,6 +125,30 @@ impl Machine {
                 Exit::Shutdown => self.board.ended = Some(Stop::Shutdown),
             }
         }
+    }
+
+    /// Starts the machine again after [`Stop::Reset`], from `images`, which
+    /// must be those it was made from: memory, processor and devices are as at
+    /// its start. Time and the branch count go on; the reset counts as one
+    /// branch, so that what comes after it has moments of its own.
+    pub fn restart(&mut self, images: &Images) -> Result<(), Error> {
+        self.config.check(images)?;
+        let branches = self.cpu.branches + 1;
+        let resets = self.board.resets + 1;
+        let mut config = self.config.clone();
+        config.rng_seed = seed_after(&config.rng_seed, resets);
+        self.cpu = loaded(&config, images)?;
+        self.cpu.branches = branches;
+        self.cpu.refresh();
+        self.engine = engine_of(self.kind);
+        self.board.reset(&self.config, &self.cpu.ram, branches);
+        self.memory_digest = MemoryDigest::default();
+        Ok(())
+    }
+
+    /// How often the guest has reset the machine.
+    pub fn resets(&self) -> u64 {
+        self.board.resets
     }
 
     /// Moves the time of an idle machine forward to `ns` since the start, and

@@ -31,6 +31,8 @@ struct BoardState {
     power: state::PowerState,
     #[n(9)]
     disks: Vec<TransportState<BlockState>>,
+    #[n(10)]
+    resets: u64,
 }
 
 /// The state of `board` as bytes (CBOR, numbered fields).
@@ -46,6 +48,7 @@ pub(crate) fn save(board: &Board) -> Vec<u8> {
         keyboard: board.keyboard.save(),
         power: board.power.save(),
         disks: board.disks.iter().map(Device::save).collect(),
+        resets: board.resets,
     };
     minicbor::to_vec(state).expect("a vector takes every byte")
 }
@@ -59,6 +62,7 @@ pub(crate) fn restore(board: &mut Board, bytes: &[u8]) -> Result<(), Error> {
         reason: damaged.to_string(),
     };
     board.clock = Clock::restore(&state.clock);
+    board.resets = state.resets;
     board.local.restore(state.local).map_err(damaged)?;
     board.ioapic.restore(state.ioapic).map_err(damaged)?;
     board.pics.restore(state.pics).map_err(damaged)?;

@@ -31,7 +31,7 @@ pub use describe::{Line, Seconds};
 pub use divergence::{Difference, Divergence, Instead};
 pub use error::Error;
 pub use flip::Flip;
-pub use live::Ended;
+pub use live::{Ended, OnReset};
 pub use manifest::{Host, Image, MachineSummary, Manifest};
 pub use recording::{About, Recording};
 pub use registers::RegisterDifference;
@@ -43,6 +43,15 @@ pub use world::{Arrival, OutputPort, Screen, Watcher, World};
 use live::Live;
 use tape::Tape;
 
+/// How a machine is run live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct How {
+    /// What runs the guest.
+    pub engine: EngineKind,
+    /// What a reset by the guest does.
+    pub on_reset: OnReset,
+}
+
 /// Runs a machine with `disks` without recording it.
 ///
 /// `begin` makes the world, once the machine is ready to run: its clock starts
@@ -50,13 +59,19 @@ use tape::Tape;
 pub fn run<W: World>(
     config: &MachineConfig,
     images: &Images,
-    engine: EngineKind,
+    how: How,
     disks: Vec<Box<dyn Backing>>,
     begin: impl FnOnce() -> W,
 ) -> Result<Ended, Error> {
-    let mut machine = Machine::new(config, images, engine)?;
+    let mut machine = Machine::new(config, images, how.engine)?;
     machine.insert_disks(disks)?;
-    Live::new(&mut machine, &mut begin(), None).run()
+    Live::new(
+        &mut machine,
+        &mut begin(),
+        None,
+        how.on_reset.images(images),
+    )
+    .run()
 }
 
 /// Runs a machine and records it in the new directory `dir`. `disks` gives
@@ -68,12 +83,12 @@ pub fn record<W: World>(
     dir: &Path,
     config: &MachineConfig,
     images: &Images,
-    engine: EngineKind,
+    how: How,
     about: About,
     disks: impl FnOnce(&log::Layout) -> Result<Vec<Box<dyn Backing>>, Failed>,
     begin: impl FnOnce() -> W,
 ) -> Result<Ended, Error> {
-    let mut machine = Machine::new(config, images, engine)?;
+    let mut machine = Machine::new(config, images, how.engine)?;
     let layout = registers::Layout::of(&machine.registers());
     let checks = about.checks;
     let recording = Recording::create(dir, config, images, &layout, about)?;
@@ -87,5 +102,15 @@ pub fn record<W: World>(
     inserted?;
     let writer = Writer::create(dir, recording.digest())?;
     let tape = Tape::new(writer, layout, checks);
-    Live::new(&mut machine, &mut begin(), Some(tape)).run()
+    let images = how.on_reset.images(images);
+    Live::new(&mut machine, &mut begin(), Some(tape), images).run()
+}
+
+impl OnReset {
+    fn images(self, images: &Images) -> Option<&Images> {
+        match self {
+            OnReset::Restart => Some(images),
+            OnReset::End => None,
+        }
+    }
 }

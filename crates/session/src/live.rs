@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use log::EndReason;
-use machine::{Input, Machine, Stop, Until};
+use machine::{Images, Input, Machine, Stop, Until};
 use moment::Moment;
 
 use crate::pace::Pace;
@@ -19,8 +19,10 @@ use crate::{Arrival, Error, World};
 const SAMPLE_NS: u64 = 300_000_000;
 /// All of the machine is checked this often, in host time spent running it.
 const EPOCH_NS: u64 = 1_500_000_000;
-/// A guest that wakes with its clock so far behind gets a sample.
-const DRIFT_NS: u64 = 5_000_000;
+/// A guest that wakes with its clock so far behind gets a sample. One that is
+/// less behind, because the host woke us late, catches up by itself: it waits
+/// for no timer until it has. So a loaded host doesn't fill an idle guest's log.
+const DRIFT_NS: u64 = 200_000_000;
 /// So many typed bytes wait here at most; the others wait in the world.
 const TYPED_MAX: usize = 4096;
 
@@ -43,12 +45,27 @@ pub struct Ended {
     pub output_bytes: u64,
     /// Events in the log; 0 without one.
     pub events: u64,
+    /// How often the guest has reset its machine and was started again.
+    pub resets: u64,
+}
+
+/// What a reset by the guest does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnReset {
+    /// The machine starts again from its images, and the recording goes on.
+    /// Not logged: it follows.
+    #[default]
+    Restart,
+    /// The run ends.
+    End,
 }
 
 pub(crate) struct Live<'a> {
     machine: &'a mut Machine,
     world: &'a mut dyn World,
     tape: Option<Tape>,
+    /// What the machine starts from again after a reset; `None`: it ends.
+    images: Option<&'a Images>,
     pace: Pace,
     /// Typed, and no room for it in the machine yet.
     typed: VecDeque<u8>,
@@ -69,11 +86,13 @@ impl<'a> Live<'a> {
         machine: &'a mut Machine,
         world: &'a mut dyn World,
         tape: Option<Tape>,
+        images: Option<&'a Images>,
     ) -> Live<'a> {
         Live {
             machine,
             world,
             tape,
+            images,
             pace: Pace::new(),
             typed: VecDeque::new(),
             busy_ns: 0,
@@ -114,6 +133,7 @@ impl<'a> Live<'a> {
             busy_ns: self.busy_ns,
             output_bytes: self.machine.output_bytes(),
             events: closed?,
+            resets: self.machine.resets(),
         })
     }
 
@@ -168,6 +188,10 @@ impl<'a> Live<'a> {
                 is_dead: false,
             } => self.idle(deadline_ns).map(|()| None),
             Stop::DiskFailed { disk } => Err(disk_error(self.machine, disk)),
+            Stop::Reset if let Some(images) = self.images => {
+                self.machine.restart(images)?;
+                Ok(None)
+            }
             stop => {
                 let end = end_reason(stop).map(|(reason, debug_exit)| End { reason, debug_exit });
                 // Only a moment can be missed, and this loop asks for counts.

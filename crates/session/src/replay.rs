@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use log::{Body, Door, EndReason, Event, Placed, Reader, Tail};
-use machine::{Backing, EngineKind, Input, Machine, Stop, Until};
+use machine::{Backing, EngineKind, Images, Input, Machine, Stop, Until};
 use moment::Moment;
 
 use crate::live::{disk_error, end_reason, show};
@@ -76,6 +76,7 @@ pub fn replay(
     disks: Vec<Box<dyn Backing>>,
     watcher: &mut dyn Watcher,
 ) -> Result<Replayed, Error> {
+    recording.config().check_revision()?;
     let images = recording.images()?;
     let dir = recording.layout().dir();
     let reader = Reader::open(dir)?;
@@ -84,13 +85,13 @@ pub fn replay(
     let end = Reader::open(dir)?.map_while(Result::ok).last();
     let mut machine = Machine::new(recording.config(), &images, options.engine)?;
     machine.insert_disks(disks)?;
-    drop(images);
     let layout = recording.registers();
     if let Some(name) = layout.unknown(&machine.registers()) {
         return Err(Error::UnknownRegister(name.to_owned()));
     }
     Replay {
         machine: &mut machine,
+        images,
         watcher,
         layout,
         options,
@@ -108,6 +109,8 @@ pub fn replay(
 
 struct Replay<'a> {
     machine: &'a mut Machine,
+    /// What the machine starts from again after a reset.
+    images: Images,
     watcher: &'a mut dyn Watcher,
     layout: Layout,
     options: Options,
@@ -216,6 +219,12 @@ impl Replay<'_> {
                     is_dead: false,
                 } if now.branches < target.branches => {
                     self.machine.idle_to(ns);
+                    continue;
+                }
+                // The recording goes on behind the reset, so the recorder has
+                // started the machine again.
+                Stop::Reset if now.branches < target.branches => {
+                    self.machine.restart(&self.images)?;
                     continue;
                 }
                 Stop::Idle { is_dead: false, .. } => Instead::Slept,

@@ -127,6 +127,34 @@ fn a_version_from_the_future_is_told_apart() {
     future(&dir, "version 9");
 }
 
+/// The configuration ends with field 12, the revision of the machine's model.
+#[test]
+fn a_machine_of_another_revision_is_refused_and_does_not_diverge() {
+    let original = Original::record();
+    let revision = machine::MODEL_REVISION;
+    assert!(revision < 23, "one byte of CBOR holds it");
+    let stored = |revision: u32| format!("0c{revision:02x}\"");
+    for (found, hint) in [
+        (revision - 1, "use the program"),
+        (revision + 1, "newer one"),
+    ] {
+        let (_folder, dir) = original.altered("recording.json", |bytes| {
+            let text = String::from_utf8(bytes.clone()).expect("JSON is text");
+            let other = text.replacen(&stored(revision), &stored(found), 1);
+            assert_ne!(other, text);
+            *bytes = other.into_bytes();
+        });
+        let refused = replay(&dir, &[]).expect(2);
+        let words = format!("revision {found} ");
+        assert!(
+            refused.stderr.contains(&words) && refused.stderr.contains(hint),
+            "{}",
+            refused.stderr
+        );
+        on("info", &dir, &[]).expect(0);
+    }
+}
+
 fn future(dir: &Path, words: &str) {
     for verb in ["verify", "replay", "info", "log"] {
         let refused = on(verb, dir, &[]).expect(2);

@@ -30,8 +30,59 @@ fn a_triple_fault_is_a_crash() {
 }
 
 #[test]
-fn a_reset_ends_the_run() {
-    ends(b"r", "reset", 0);
+fn a_reset_ends_the_run_if_asked_to() {
+    let (_folder, dir) = scratch();
+    let mut running = start_with(&dir, &["--no-reboot"]);
+    running.type_in(b"r");
+    let recorded = running.end().expect(0);
+    assert_eq!(recorded.json()["reason"], "reset");
+    let replayed = replay(&dir, &[]).expect(0);
+    assert_eq!(replayed.json()["reason"], "reset");
+    assert_eq!(replayed.stdout, recorded.stdout);
+}
+
+#[test]
+fn a_reset_starts_the_machine_again_within_the_recording() {
+    let (_folder, dir) = scratch();
+    let mut running = start(&dir);
+    for (input, answer) in [
+        (b"fr", "ready\nfilled\nready\n"),
+        (b"ar", "you said a\nready\n"),
+    ] {
+        running.type_in(input);
+        running.wait_for(answer);
+    }
+    running.type_in(b"bq");
+    let recorded = running.end().expect(0);
+    assert_eq!(
+        recorded.text(),
+        "ready\nfilled\nready\nyou said a\nready\nyou said b\npassed\n"
+    );
+    assert_eq!(recorded.json()["resets"], 2);
+    let replayed = replay(&dir, &["--checks", "full"]).expect(0);
+    assert_eq!(replayed.text(), recorded.text());
+    assert_eq!(replayed.json()["outcome"], "complete");
+    on("verify", &dir, &[]).expect(0);
+}
+
+/// What stood in memory before a reset does not after it.
+#[test]
+fn a_replay_that_stops_behind_a_reset_stands_there() {
+    let (_folder, dir) = scratch();
+    let mut running = start(&dir);
+    running.type_in(b"r");
+    running.wait_for("ready\nready\n");
+    running.type_in(b"q");
+    let recorded = running.end().expect(0);
+    let end = recorded.json()["branches"].as_u64().expect("a number");
+    let place = (end - 1).to_string();
+    let stopped = replay(&dir, &["--until", &place]).expect(0);
+    assert_eq!(stopped.json()["outcome"], "stopped");
+    assert!(
+        stopped.text().starts_with("ready\nready\n"),
+        "{}",
+        stopped.text()
+    );
 }
 
 #[test]
@@ -41,12 +92,20 @@ fn a_jump_to_nowhere_is_the_guests_own_fault() {
 
 /// Records `console.c` in `dir` and waits for it to be ready.
 fn start(dir: &std::path::Path) -> Running {
+    start_with(dir, &[])
+}
+
+fn start_with(dir: &std::path::Path, options: &[&str]) -> Running {
     let verb = [
         OsStr::new("record"),
         OsStr::new("--json"),
         OsStr::new("-o"),
         dir.as_os_str(),
     ];
+    let verb: Vec<&OsStr> = verb
+        .into_iter()
+        .chain(options.iter().map(OsStr::new))
+        .collect();
     let mut running = Running::start(&mut command(&with(&verb, console_machine())));
     running.wait_for("ready");
     running
@@ -54,9 +113,10 @@ fn start(dir: &std::path::Path) -> Running {
 
 #[test]
 fn a_signal_closes_the_recording() {
-    for (signal, input) in [("TERM", b"ssss"), ("INT", b"cccc")] {
+    // This guest has no ear for its power button.
+    for (signal, input) in [("TERM", b"ssss"), ("INT", b"cccc"), ("HUP", b"ssss")] {
         let (_folder, dir) = scratch();
-        let mut running = start(&dir);
+        let mut running = start_with(&dir, &["--grace", "1"]);
         running.type_in(input);
         std::thread::sleep(Duration::from_millis(500));
         running.signal(signal);
@@ -70,6 +130,27 @@ fn a_signal_closes_the_recording() {
         on("verify", &dir, &[]).expect(0);
         assert_eq!(replay(&dir, &[]).expect(0).stdout, recorded.stdout);
     }
+}
+
+#[test]
+fn sigterm_presses_the_power_button_and_a_second_one_does_not_wait() {
+    let (_folder, dir) = scratch();
+    let mut running = start(&dir);
+    running.type_in(b"ssss");
+    for _ in 0..2 {
+        std::thread::sleep(Duration::from_millis(500));
+        running.signal("TERM");
+    }
+    let recorded = running.end().expect(0);
+    assert!(
+        recorded.took < Duration::from_secs(20),
+        "{:?}",
+        recorded.took
+    );
+    assert_eq!(recorded.json()["reason"], "stopped");
+    let info = on("info", &dir, &[]).expect(0).json();
+    assert_eq!(info["doors"]["power-button"]["inputs"], 1);
+    assert_eq!(replay(&dir, &[]).expect(0).stdout, recorded.stdout);
 }
 
 #[test]

@@ -105,6 +105,63 @@ fn debians_generic_kernel_with_four_gib_replays() {
     assert_eq!(replayed.text(), recorded.text());
 }
 
+/// Records the default guest and waits for its shell.
+fn start_shell(dir: &Path) -> Running {
+    let arguments = ["record", "--json", "--grace", "300", "-o", text(dir)];
+    let mut running = Running::start(&mut command(&arguments)).within(LIMIT);
+    running.wait_for("guest# ");
+    running
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "boots Linux: needs a release build")]
+fn the_power_button_switches_linux_off() {
+    let (_folder, dir) = scratch();
+    let running = start_shell(&dir);
+    running.signal("TERM");
+    let recorded = running.end().expect(0);
+    assert_eq!(recorded.json()["reason"], "powered-off");
+    assert!(
+        recorded.text().contains("the power button was pressed"),
+        "{}",
+        recorded.text()
+    );
+    let replayed = replay_linux(&dir, &[]).expect(0);
+    assert_eq!(replayed.text(), recorded.text());
+    assert_eq!(replayed.json()["reason"], "powered-off");
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "boots Linux: needs a release build")]
+fn linux_reboots_within_its_recording() {
+    let (_folder, dir) = scratch();
+    let mut running = start_shell(&dir);
+    running.type_in(b"date +%s.before; cat /proc/sys/kernel/random/uuid; reboot -f\n");
+    running.wait_for("reboot: Restarting system");
+    running.wait_for_another("guest# ");
+    running.type_in(b"date +%s.after; cat /proc/sys/kernel/random/uuid; exit\n");
+    let recorded = running.end().expect(0);
+    let json = recorded.json();
+    assert_eq!(
+        (&json["reason"], &json["resets"]),
+        (&"powered-off".into(), &1.into())
+    );
+    let console = recorded.text();
+    let [before, after] = [".before", ".after"].map(|mark| date_before(&console, mark));
+    assert!(before < after, "time goes on: {before} {after}");
+    let replayed = replay_linux(&dir, &[]).expect(0);
+    assert_eq!(replayed.text(), console);
+    on("verify", &dir, &[]).expect(0);
+}
+
+/// The seconds that `date` printed at the start of a line, with `mark` behind.
+fn date_before(console: &str, mark: &str) -> u64 {
+    let mut numbers = console
+        .lines()
+        .filter_map(|line| line.trim_end().strip_suffix(mark)?.parse().ok());
+    numbers.next().expect("`date` printed it")
+}
+
 /// The judge is silicon: `guests::CHECKS_EXPECTED` is what these programs print
 /// on a processor that is not ours.
 #[test]

@@ -128,6 +128,13 @@ impl Running {
         }
     }
 
+    /// Waits until it prints `text` from now on, and forgets all before.
+    pub(crate) fn wait_for_another(&mut self, text: &str) {
+        let before = std::mem::take(&mut self.seen);
+        self.wait_for(text);
+        self.seen.splice(..0, before);
+    }
+
     /// Sends it a signal, by `kill`'s name for it.
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill")

@@ -305,7 +305,8 @@ impl<F: Function> Transport<F> {
         }
     }
 
-    fn reset(&mut self) {
+    /// The machine or its driver resets the device.
+    pub fn reset(&mut self) {
         self.queues = Queues::new(F::QUEUE_SIZES);
         self.device_features_select = 0;
         self.driver_features_select = 0;
