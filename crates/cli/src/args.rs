@@ -132,11 +132,13 @@ pub(crate) enum Boot {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Engine {
-    /// The interpreter
+    /// The translator
     #[default]
-    Interp,
-    /// The translator: not in this build yet
     Jit,
+    /// The interpreter: the judge of the translator, many times slower
+    Interp,
+    /// The translator, judged by the interpreter at every branch: to find bugs
+    Lockstep,
 }
 
 #[derive(Debug, Args)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use host::Console;
 use log::EndReason;
 use machine::EngineKind;
@@ -16,10 +16,11 @@ use crate::outside::Outside;
 use crate::report::Report;
 
 /// The engine that was asked for.
-pub(crate) fn engine(wanted: Engine) -> Result<EngineKind> {
+pub(crate) fn engine(wanted: Engine) -> EngineKind {
     match wanted {
-        Engine::Interp => Ok(EngineKind::Interpreter),
-        Engine::Jit => bail!("this build has no JIT: leave --engine out, or write --engine interp"),
+        Engine::Interp => EngineKind::Interpreter,
+        Engine::Jit => EngineKind::Jit,
+        Engine::Lockstep => EngineKind::Lockstep,
     }
 }
 
@@ -27,11 +28,13 @@ pub(crate) fn engine(wanted: Engine) -> Result<EngineKind> {
 fn engine_name(engine: EngineKind) -> &'static str {
     match engine {
         EngineKind::Interpreter => "interp",
+        EngineKind::Jit => "jit",
+        EngineKind::Lockstep => "lockstep",
     }
 }
 
 pub(crate) fn run(arguments: &Run, report: &Report) -> Result<Exit> {
-    let engine = engine(arguments.machine.engine)?;
+    let engine = engine(arguments.machine.engine);
     let (config, images) = kernel::machine(&arguments.machine, report)?;
     let console = open(&arguments.machine, report)?;
     let how = how(&arguments.machine, engine);
@@ -43,7 +46,7 @@ pub(crate) fn run(arguments: &Run, report: &Report) -> Result<Exit> {
 }
 
 pub(crate) fn record(arguments: &Record, report: &Report) -> Result<Exit> {
-    let engine = engine(arguments.machine.engine)?;
+    let engine = engine(arguments.machine.engine);
     let dir = &arguments.output;
     if dir.symlink_metadata().is_ok() {
         return Err(session::Error::Exists(dir.clone()).into());

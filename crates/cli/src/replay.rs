@@ -60,7 +60,7 @@ impl Watcher for Screening {
 pub(crate) fn replay(arguments: &Replay, report: &Report) -> Result<Exit> {
     let options = Options {
         until: arguments.until,
-        engine: engine(arguments.engine)?,
+        engine: engine(arguments.engine),
         checks: arguments.checks,
         flip: arguments.inject_flip,
     };

@@ -130,6 +130,12 @@ impl Cpu {
         }
     }
 
+    /// The linear address of the memory operand in 64-bit code with 64-bit
+    /// addresses.
+    pub fn operand_linear(&self, op: &Op) -> Option<Linear> {
+        self.quick(op)
+    }
+
     /// Where the memory operand lies, where that takes nothing but a hit in the
     /// soft TLB: 64-bit code, 64-bit address.
     #[inline(always)]

@@ -258,20 +258,9 @@ fn decode(cpu: &mut Cpu, linear: Linear, start: Physical, ops: &mut Vec<Op>) -> 
     let page = &mut bytes[..in_page];
     cpu.ram.read(start, page).or(Err(Trap::GP))?;
     let size = cpu.code_size;
-    let mut decoder = Decoder::with_ip(size as u32, page, 0, options(cpu.model));
-    let mut insn = Instruction::default();
     let first = ops.len();
-    let mut end = 0;
-    let mut ended = false;
-    while !ended && ops.len() - first < OPS_MAX && decoder.can_decode() {
-        decoder.decode_out(&mut insn);
-        if insn.is_invalid() && decoder.last_error() == DecoderError::NoMoreBytes {
-            break;
-        }
-        end = decoder.position();
-        ended = exec::ends_block(&insn);
-        ops.push(exec::lower(&insn, cpu.model));
-    }
+    let model = cpu.model;
+    let (end, ended) = decode_line(size, model, page, |insn| ops.push(exec::lower(insn, model)));
     if ops.len() == first {
         return decode_crossing(cpu, linear, start, ops);
     }
@@ -286,6 +275,65 @@ fn decode(cpu: &mut Cpu, linear: Linear, start: Physical, ops: &mut Vec<Op>) -> 
         bytes_all: end as u64,
         second_page: None,
     })
+}
+
+/// Hands over the instructions of `bytes`, up to and with the first that ends
+/// a block, and none that is cut off: where they end, and whether with one that
+/// ends a block.
+fn decode_line(
+    size: CodeSize,
+    model: Model,
+    bytes: &[u8],
+    mut each: impl FnMut(&Instruction),
+) -> (usize, bool) {
+    let mut decoder = Decoder::with_ip(size as u32, bytes, 0, options(model));
+    let mut insn = Instruction::default();
+    let mut end = 0;
+    for _ in 0..OPS_MAX {
+        if !decoder.can_decode() {
+            break;
+        }
+        decoder.decode_out(&mut insn);
+        if insn.is_invalid() && decoder.last_error() == DecoderError::NoMoreBytes {
+            break;
+        }
+        end = decoder.position();
+        each(&insn);
+        if exec::ends_block(&insn) {
+            return (end, true);
+        }
+    }
+    (end, false)
+}
+
+/// An instruction, as the decoder gives it and as the interpreter executes it.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// Decoded with its offset from the block's start as its IP.
+    pub insn: Instruction,
+    /// The same, with its positions relative to the block's start.
+    pub op: Op,
+}
+
+/// The block at `start`, for a translator: instructions that lie wholly in
+/// `start`'s page, up to and with the first that may go elsewhere. Empty if the
+/// first one crosses into the next page. `true`: the last one ends the block
+/// ([`Op::run`] sets `rip`); `false`: execution goes on behind it.
+pub fn straight_line(cpu: &Cpu, start: Physical) -> (Vec<Decoded>, bool) {
+    let mut bytes = [0u8; PAGE_BYTES as usize];
+    let in_page = (PAGE_BYTES - start.0 % PAGE_BYTES) as usize;
+    let page = &mut bytes[..in_page];
+    if cpu.ram.read(start, page).is_err() {
+        return (Vec::new(), false);
+    }
+    let mut line = Vec::new();
+    let (_, ended) = decode_line(cpu.code_size, cpu.model, page, |insn| {
+        line.push(Decoded {
+            insn: *insn,
+            op: exec::lower(insn, cpu.model),
+        });
+    });
+    (line, ended)
 }
 
 /// Decodes the one instruction that begins at the end of a page and ends in

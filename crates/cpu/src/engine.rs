@@ -44,3 +44,42 @@ pub trait Engine {
     /// after another state has been put in their place.
     fn reset(&mut self);
 }
+
+/// An engine that runs by the two phases: freely to a branch count, then by
+/// steps.
+pub trait Stepper {
+    /// Runs freely until `branches` have retired.
+    fn free(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus, branches: u64) -> Exit;
+
+    /// Delivers what waits, or executes one instruction.
+    fn step(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus) -> Result<(), Exit>;
+
+    /// [`Engine::run`] of such an engine.
+    fn run_until(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus, until: Until) -> Exit {
+        cpu.look = true;
+        match until {
+            Until::Branches(branches) => self.free(cpu, bus, branches),
+            Until::Step => {
+                let done = self.step(cpu, bus);
+                done.map_or_else(|exit| exit, |()| Exit::Reached)
+            }
+            Until::Moment(moment) => {
+                let exit = self.free(cpu, bus, moment.branches);
+                if exit != Exit::Reached {
+                    return exit;
+                }
+                loop {
+                    if cpu.moment() == moment {
+                        return Exit::Reached;
+                    }
+                    if cpu.branches > moment.branches {
+                        return Exit::Missed;
+                    }
+                    if let Err(exit) = self.step(cpu, bus) {
+                        return exit;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,16 +1,18 @@
 //! The interpreter: the meaning of guest code. Complete, plain, and the judge
 //! of every other engine.
 
-use x86::flags;
+use x86::{Physical, flags};
 
 use crate::block::Blocks;
 use crate::debug::dr6;
+use crate::engine::Stepper;
 use crate::interrupt::Event;
 use crate::state::{GPR_BLOCK, Shadow};
 use crate::{Bus, Cpu, Engine, Exit, Trap, Until};
 
 /// What follows a look around.
-enum Next {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
     /// Nothing holds on: a block at a time.
     Block,
     /// A trap flag, a shadow or a breakpoint holds on: one instruction.
@@ -33,33 +35,15 @@ impl Interpreter {
         Interpreter::default()
     }
 
-    /// Runs freely until `branches` have retired.
-    fn free(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus, branches: u64) -> Exit {
-        loop {
-            if cpu.branches >= branches {
-                return Exit::Reached;
-            }
-            let next = if cpu.look {
-                self.look_around(cpu, bus)
-            } else {
-                Next::Block
-            };
-            let done = match next {
-                Next::Block => self.block(cpu, bus),
-                Next::One => self.one(cpu, bus),
-                Next::Delivered => Ok(()),
-                Next::Stop(exit) => Err(exit),
-            };
-            if let Err(exit) = done {
-                return exit;
-            }
-        }
+    fn look_around(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus) -> Next {
+        self.see_writes(cpu);
+        self.see_to(cpu, bus)
     }
 
-    /// Sees to whatever wants something before the next instruction.
-    fn look_around(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus) -> Next {
+    /// Sees to whatever wants something before the next instruction, now that
+    /// [`Interpreter::see_writes`] has been called.
+    pub fn see_to(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus) -> Next {
         cpu.look = false;
-        self.see_writes(cpu);
         if bus.needs_attention() {
             cpu.look = true;
             return Next::Stop(Exit::Attention);
@@ -94,11 +78,14 @@ impl Interpreter {
         if alone { Next::One } else { Next::Block }
     }
 
-    /// Acts on writes to code by others than the instruction stream.
-    fn see_writes(&mut self, cpu: &mut Cpu) {
-        for (start, bytes) in cpu.take_code_writes() {
+    /// Acts on writes to code since the last call, and returns them, as (first
+    /// byte, length in bytes), for an engine that keeps code of its own.
+    pub fn see_writes(&mut self, cpu: &mut Cpu) -> Vec<(Physical, u64)> {
+        let writes = cpu.take_code_writes();
+        for &(start, bytes) in &writes {
             self.blocks.invalidate(cpu, start, bytes);
         }
+        writes
     }
 
     fn deliver(
@@ -117,7 +104,7 @@ impl Interpreter {
 
     /// What an instruction that did not simply complete leads to. `rip` is
     /// the instruction's own.
-    fn trap(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus, trap: Trap) -> Result<(), Exit> {
+    pub fn trap(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus, trap: Trap) -> Result<(), Exit> {
         if trap == Trap::AGAIN {
             cpu.in_repeat = true;
             cpu.look = true;
@@ -135,7 +122,7 @@ impl Interpreter {
 
     /// Executes a block, or the part of it before something wants a look.
     #[inline(always)]
-    fn block(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus) -> Result<(), Exit> {
+    pub fn block(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus) -> Result<(), Exit> {
         let span = match self.blocks.find(cpu) {
             Ok(span) => span,
             Err(trap) => return self.trap(cpu, bus, trap),
@@ -159,18 +146,9 @@ impl Interpreter {
         Ok(())
     }
 
-    /// Delivers what waits, or executes one instruction.
-    fn step(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus) -> Result<(), Exit> {
-        match self.look_around(cpu, bus) {
-            Next::Block | Next::One => self.one(cpu, bus),
-            Next::Delivered => Ok(()),
-            Next::Stop(exit) => Err(exit),
-        }
-    }
-
     /// Executes one instruction, or one iteration of a repeated one. A debug
     /// trap after it is a delivery of its own.
-    fn one(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus) -> Result<(), Exit> {
+    pub fn one(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus) -> Result<(), Exit> {
         let shadow = cpu.shadow;
         cpu.single_step = cpu.flags.has(flags::TF);
         if shadow != Shadow::MovSs
@@ -220,33 +198,41 @@ impl Interpreter {
     }
 }
 
-impl Engine for Interpreter {
-    fn run(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus, until: Until) -> Exit {
-        cpu.look = true;
-        match until {
-            Until::Branches(branches) => self.free(cpu, bus, branches),
-            Until::Step => {
-                let done = self.step(cpu, bus);
-                done.map_or_else(|exit| exit, |()| Exit::Reached)
+impl Stepper for Interpreter {
+    fn free(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus, branches: u64) -> Exit {
+        loop {
+            if cpu.branches >= branches {
+                return Exit::Reached;
             }
-            Until::Moment(moment) => {
-                let exit = self.free(cpu, bus, moment.branches);
-                if exit != Exit::Reached {
-                    return exit;
-                }
-                loop {
-                    if cpu.moment() == moment {
-                        return Exit::Reached;
-                    }
-                    if cpu.branches > moment.branches {
-                        return Exit::Missed;
-                    }
-                    if let Err(exit) = self.step(cpu, bus) {
-                        return exit;
-                    }
-                }
+            let next = if cpu.look {
+                self.look_around(cpu, bus)
+            } else {
+                Next::Block
+            };
+            let done = match next {
+                Next::Block => self.block(cpu, bus),
+                Next::One => self.one(cpu, bus),
+                Next::Delivered => Ok(()),
+                Next::Stop(exit) => Err(exit),
+            };
+            if let Err(exit) = done {
+                return exit;
             }
         }
+    }
+
+    fn step(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus) -> Result<(), Exit> {
+        match self.look_around(cpu, bus) {
+            Next::Block | Next::One => self.one(cpu, bus),
+            Next::Delivered => Ok(()),
+            Next::Stop(exit) => Err(exit),
+        }
+    }
+}
+
+impl Engine for Interpreter {
+    fn run(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus, until: Until) -> Exit {
+        self.run_until(cpu, bus, until)
     }
 
     fn reset(&mut self) {

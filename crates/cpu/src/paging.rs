@@ -30,14 +30,14 @@ impl Span {
 impl Cpu {
     /// The writes to pages that hold code, since the last call. Writes to
     /// pages that hold translations are acted upon here.
-    pub(crate) fn take_code_writes(&mut self) -> Vec<(Physical, u64)> {
+    pub fn take_code_writes(&mut self) -> Vec<(Physical, u64)> {
         let mut writes = self.ram.take_watched_writes();
         writes.retain(|&(start, _)| {
             let flags = self.ram.pages().get(start.page_number());
             if flags & flag::TABLE != 0 {
                 self.table_written_unseen(start);
             }
-            flags & flag::CODE != 0
+            flags & flag::ANY_CODE != 0
         });
         writes
     }
@@ -128,7 +128,7 @@ impl Cpu {
 
     /// Where the instruction byte at linear address `at` lies; `None` where it
     /// is no RAM.
-    pub(crate) fn fetch_address(&mut self, at: Linear) -> Flow<Option<Physical>> {
+    pub fn fetch_address(&mut self, at: Linear) -> Flow<Option<Physical>> {
         if let Some(physical) = self.tlb.fetch(self.space, at) {
             return Ok(Some(physical));
         }
@@ -237,7 +237,7 @@ impl Cpu {
         }
         let number = at.page_number();
         let flags = self.ram.pages().get(number);
-        if flags & flag::CODE != 0 {
+        if flags & flag::ANY_CODE != 0 {
             self.ram.note_write(at, u64::from(bytes));
             self.look = true;
         }

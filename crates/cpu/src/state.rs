@@ -17,7 +17,7 @@ use crate::tlb::{Space, Tlb};
 pub(crate) const GPR_ZERO: u8 = 16;
 /// In [`Cpu::gpr`]: the instruction pointer at the start of the block in
 /// execution, the base of RIP-relative addresses and of branch targets.
-pub(crate) const GPR_BLOCK: u8 = 17;
+pub const GPR_BLOCK: u8 = 17;
 /// A power of two above the last, so that a masked index needs no check.
 pub(crate) const GPR_COUNT: usize = 32;
 

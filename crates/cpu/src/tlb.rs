@@ -6,7 +6,7 @@
 //! derived from it. So engines may differ in what they keep here, and a replay
 //! cannot tell.
 
-use x86::{Linear, PAGE_MASK, Physical};
+use x86::{Linear, PAGE_BYTES, PAGE_MASK, Physical};
 
 /// Whose rights an access has; each has its own part of the TLB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,12 +67,70 @@ pub(crate) struct Leave {
     pub fetch: bool,
 }
 
+/// What the soft TLB knows of a page: see [`Tlb::known`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Where the page lies.
+    pub page: Physical,
+    /// Loads need no other look.
+    pub read: bool,
+    /// Stores need no other look.
+    pub write: bool,
+}
+
+/// What was dropped from the soft TLB, for an engine that keeps copies of its
+/// entries: a copy that this covers is no longer good. It may cover more than
+/// was dropped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Everything.
+    pub all: bool,
+    /// What is known of the lower half of all linear addresses.
+    pub low: bool,
+    /// Every leave to store.
+    pub writes: bool,
+    /// What is known of these pages.
+    pub pages: Vec<Linear>,
+    /// Every leave to store to these pages.
+    pub writes_to: Vec<Physical>,
+}
+
+/// Pages told one by one at most; more are told as everything.
+const DROPPED_PAGES_MAX: u64 = 64;
+
+impl Dropped {
+    fn add_pages(&mut self, start: Linear, bytes: u64) {
+        let first = start.page();
+        let count = bytes.div_ceil(PAGE_BYTES);
+        if self.pages.len() as u64 + count > DROPPED_PAGES_MAX {
+            self.all = true;
+            self.pages.clear();
+            return;
+        }
+        self.pages
+            .extend((0..count).map(|n| first.plus(n * PAGE_BYTES)));
+    }
+
+    fn add_writes_to(&mut self, page: Physical) {
+        if self.writes_to.len() as u64 >= DROPPED_PAGES_MAX {
+            self.writes = true;
+            self.writes_to.clear();
+        } else if !self.writes {
+            self.writes_to.push(page);
+        }
+    }
+}
+
 /// The soft TLB. Only RAM is ever entered.
 #[derive(Debug)]
 pub struct Tlb {
     entries: Box<[Entry; SPACES * ENTRIES]>,
     /// Whether a space's part may hold pages of the lower half.
     has_low: [bool; SPACES],
+    /// Since [`Tlb::take_dropped`] was last called; bounded, for an engine that
+    /// never does.
+    dropped: Dropped,
+    has_dropped: bool,
 }
 
 impl Default for Tlb {
@@ -88,7 +146,39 @@ impl Tlb {
         Tlb {
             entries: entries.try_into().expect("the length is the type's"),
             has_low: [false; SPACES],
+            dropped: Dropped::default(),
+            has_dropped: false,
         }
+    }
+
+    /// What is known of `at`'s page, where that is more than instruction
+    /// fetches.
+    pub fn known(&self, space: Space, at: Linear) -> Option<Known> {
+        let entry = &self.entries[Self::index(space, at)];
+        let page = at.page().0;
+        let (read, write) = (entry.read == page, entry.write == page);
+        (read || write).then(|| Known {
+            page: Physical(page.wrapping_add(entry.delta)),
+            read,
+            write,
+        })
+    }
+
+    /// Whether anything was dropped since [`Tlb::take_dropped`] was last called.
+    #[inline(always)]
+    pub fn has_dropped(&self) -> bool {
+        self.has_dropped
+    }
+
+    /// What was dropped since the last call.
+    pub fn take_dropped(&mut self) -> Dropped {
+        self.has_dropped = false;
+        std::mem::take(&mut self.dropped)
+    }
+
+    fn note(&mut self, note: impl FnOnce(&mut Dropped)) {
+        self.has_dropped = true;
+        note(&mut self.dropped);
     }
 
     #[inline(always)]
@@ -154,12 +244,14 @@ impl Tlb {
 
     /// Drops everything.
     pub fn flush(&mut self) {
+        self.note(|dropped| dropped.all = true);
         self.entries.fill(EMPTY);
         self.has_low = [false; SPACES];
     }
 
     /// Drops what is known of the lower half of all linear addresses.
     pub(crate) fn flush_low(&mut self) {
+        self.note(|dropped| dropped.low = true);
         let parts = self.entries.chunks_exact_mut(ENTRIES);
         for (part, has_low) in parts.zip(&mut self.has_low) {
             if std::mem::take(has_low) {
@@ -173,6 +265,7 @@ impl Tlb {
 
     /// Drops what is known of `linear`'s page.
     pub fn flush_page(&mut self, linear: Linear) {
+        self.note(|dropped| dropped.add_pages(linear, PAGE_BYTES));
         for space in 0..SPACES {
             self.entries[(space * ENTRIES) | Self::index(Space::Supervisor, linear)] = EMPTY;
         }
@@ -180,6 +273,7 @@ impl Tlb {
 
     /// Drops what is known of the pages in `start..start + bytes`.
     pub fn flush_range(&mut self, start: Linear, bytes: u64) {
+        self.note(|dropped| dropped.add_pages(start, bytes));
         let inside = |tag: u64| tag != NONE && tag.wrapping_sub(start.0) < bytes;
         for entry in self.entries.iter_mut() {
             if inside(entry.read) || inside(entry.write) || inside(entry.fetch) {
@@ -191,11 +285,13 @@ impl Tlb {
     /// Takes back every leave to store, so that the next store to each page
     /// is seen again.
     pub fn flush_writes(&mut self) {
+        self.note(|dropped| dropped.writes = true);
         self.entries.iter_mut().for_each(|entry| entry.write = NONE);
     }
 
     /// Takes back every leave to store to `physical`'s page.
     pub fn flush_writes_to(&mut self, physical: Physical) {
+        self.note(|dropped| dropped.add_writes_to(physical.page()));
         let page = physical.page().0;
         for entry in self.entries.iter_mut() {
             if entry.write != NONE && entry.write.wrapping_add(entry.delta) == page {

@@ -226,7 +226,7 @@ impl Cpu {
         self.ram.store(at, (entry | bits) as u8);
         let number = at.page_number();
         self.ram.pages().set(number, flag::DIRTY);
-        if self.ram.pages().get(number) & flag::CODE != 0 {
+        if self.ram.pages().get(number) & flag::ANY_CODE != 0 {
             self.ram.note_write(at, 1);
             self.look = true;
         }

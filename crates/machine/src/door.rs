@@ -56,6 +56,8 @@ pub enum Stop {
     Reset,
     /// A triple fault: the processor has shut down. It runs no further.
     Shutdown,
+    /// In lockstep, the engines did not come to the same. It runs no further.
+    Disagreed,
     /// The guest has written this value to the debug exit port. It runs no
     /// further.
     DebugExit(u32),

@@ -37,6 +37,9 @@ pub enum Error {
     /// The host's processor cannot run guest instructions.
     #[error(transparent)]
     Processor(#[from] silicon::Missing),
+    /// The translator can't work on this host.
+    #[error(transparent)]
+    Translator(#[from] jit::Error),
     /// The kernel image is none, or none that can be booted in this way.
     #[error("the kernel cannot be booted: {reason}")]
     Kernel {

@@ -2,21 +2,27 @@
 
 use cpu::{Cpu, Engine, Exit, Interpreter, Registers, Until, encode_registers};
 use devices::{Backing, Failed};
+use jit::Jit;
 use memory::Ram;
 use moment::Moment;
 use seal::{Digest, Digester};
 use x86::flags;
 
 use crate::board::Board;
+use crate::lockstep;
 use crate::memory_digest::MemoryDigest;
-use crate::{Error, Images, Input, MachineConfig, Output, Stop, boot, saved};
+use crate::{Disagreement, Error, Images, Input, MachineConfig, Output, Stop, boot, saved};
 
 /// What runs guest code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineKind {
     /// The reference interpreter.
-    #[default]
     Interpreter,
+    /// The translator.
+    #[default]
+    Jit,
+    /// The translator, judged by the interpreter at every branch: slow.
+    Lockstep,
 }
 
 /// A virtual machine.
@@ -27,6 +33,9 @@ pub struct Machine {
     engine: Box<dyn Engine>,
     board: Board,
     memory_digest: MemoryDigest,
+    /// In lockstep, the machine on the interpreter.
+    judge: Option<Box<Machine>>,
+    disagreement: Option<Box<Disagreement>>,
 }
 
 impl std::fmt::Debug for Machine {
@@ -44,10 +53,11 @@ fn loaded(config: &MachineConfig, images: &Images) -> Result<Cpu, Error> {
     Ok(cpu)
 }
 
-fn engine_of(kind: EngineKind) -> Box<dyn Engine> {
-    match kind {
+fn engine_of(kind: EngineKind) -> Result<Box<dyn Engine>, Error> {
+    Ok(match kind {
         EngineKind::Interpreter => Box::new(Interpreter::new()),
-    }
+        EngineKind::Jit | EngineKind::Lockstep => Box::new(Jit::new()?),
+    })
 }
 
 /// The seed of the guest's random numbers after so many resets: a guest must
@@ -65,19 +75,29 @@ impl Machine {
     pub fn new(
         config: &MachineConfig,
         images: &Images,
-        engine: EngineKind,
+        kind: EngineKind,
     ) -> Result<Machine, Error> {
         config.check(images)?;
         silicon::supported()?;
         let cpu = loaded(config, images)?;
+        let judge = match kind {
+            EngineKind::Lockstep => Some(Box::new(Machine::new(
+                config,
+                images,
+                EngineKind::Interpreter,
+            )?)),
+            EngineKind::Interpreter | EngineKind::Jit => None,
+        };
         let board = Board::new(config, &cpu.ram);
         Ok(Machine {
             config: config.clone(),
-            kind: engine,
+            kind,
             cpu,
-            engine: engine_of(engine),
+            engine: engine_of(kind)?,
             board,
             memory_digest: MemoryDigest::default(),
+            judge,
+            disagreement: None,
         })
     }
 
@@ -85,6 +105,11 @@ impl Machine {
     /// One that has drives needs this before it runs, and after its devices
     /// were restored: then with the contents of that time.
     pub fn insert_disks(&mut self, disks: Vec<Box<dyn Backing>>) -> Result<(), Error> {
+        if self.judge.is_some() && !disks.is_empty() {
+            return Err(Error::NotYet {
+                what: "lockstep of a machine with disks",
+            });
+        }
         self.board.insert_disks(&self.config, disks)
     }
 
@@ -96,6 +121,28 @@ impl Machine {
     /// Runs until `until`, or until something else stops the machine. Timers
     /// that are due at the branch count where it stops have fired.
     pub fn run(&mut self, until: Until) -> Stop {
+        let Some(mut judge) = self.judge.take() else {
+            return self.run_alone(until);
+        };
+        let stop = if self.disagreement.is_none() {
+            lockstep::run(self, &mut judge, until)
+        } else {
+            Ok(Stop::Disagreed)
+        };
+        self.judge = Some(judge);
+        stop.unwrap_or_else(|disagreement| {
+            self.disagreement = Some(disagreement);
+            Stop::Disagreed
+        })
+    }
+
+    /// Where the engines disagreed, after [`Stop::Disagreed`].
+    pub fn disagreement(&self) -> Option<&Disagreement> {
+        self.disagreement.as_deref()
+    }
+
+    /// [`Machine::run`] without a judge.
+    pub(crate) fn run_alone(&mut self, until: Until) -> Stop {
         loop {
             let due = self.board.fire(self.cpu.branches);
             if let Some(stop) = self.board.ended {
@@ -132,6 +179,9 @@ impl Machine {
     /// its start. Time and the branch count go on; the reset counts as one
     /// branch, so that what comes after it has moments of its own.
     pub fn restart(&mut self, images: &Images) -> Result<(), Error> {
+        if let Some(judge) = &mut self.judge {
+            judge.restart(images)?;
+        }
         self.config.check(images)?;
         let branches = self.cpu.branches + 1;
         let resets = self.board.resets + 1;
@@ -140,7 +190,7 @@ impl Machine {
         self.cpu = loaded(&config, images)?;
         self.cpu.branches = branches;
         self.cpu.refresh();
-        self.engine = engine_of(self.kind);
+        self.engine = engine_of(self.kind)?;
         self.board.reset(&self.config, &self.cpu.ram, branches);
         self.memory_digest = MemoryDigest::default();
         Ok(())
@@ -156,6 +206,9 @@ impl Machine {
     /// each period of idleness has a moment of its own: at a given moment a
     /// replay never has to guess how often time was moved before an input.
     pub fn idle_to(&mut self, ns: u64) {
+        if let Some(judge) = &mut self.judge {
+            judge.idle_to(ns);
+        }
         self.board.clock.skip(self.cpu.branches, ns);
         self.cpu.branches += 1;
         self.board.fire(self.cpu.branches);
@@ -164,6 +217,9 @@ impl Machine {
     /// Brings `input` in at the present moment. Returns whether it was taken:
     /// console bytes are refused, as a whole, when there is no room for them.
     pub fn input(&mut self, input: &Input) -> bool {
+        if let Some(judge) = &mut self.judge {
+            judge.input(input);
+        }
         match input {
             Input::Console(bytes) => self.board.type_bytes(bytes),
             Input::PowerButton => {
@@ -224,6 +280,11 @@ impl Machine {
     /// The processor, to look at.
     pub fn cpu(&self) -> &Cpu {
         &self.cpu
+    }
+
+    /// The processor, for a look that may fill its soft TLB.
+    pub(crate) fn cpu_mut(&mut self) -> &mut Cpu {
+        &mut self.cpu
     }
 
     /// All registers, by name.

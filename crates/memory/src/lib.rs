@@ -18,13 +18,18 @@ pub use ram::{Error, HOLE_END, HOLE_START, Ram, Word};
 pub mod flag {
     /// Written since [`crate::Ram::take_dirty`] was last called.
     pub const DIRTY: u8 = 1 << 0;
-    /// An engine keeps decoded or translated code from this page: a write to
-    /// it must reach the engine.
+    /// The interpreter keeps decoded code from this page: a write to it must
+    /// reach the engine.
     pub const CODE: u8 = 1 << 1;
     /// The soft TLB holds translations that were read from this page: a write
     /// to it must drop them.
     pub const TABLE: u8 = 1 << 2;
 
+    /// A translator keeps translated code from this page: as [`CODE`].
+    pub const TRANSLATED: u8 = 1 << 3;
+
+    /// Some engine keeps code from this page.
+    pub const ANY_CODE: u8 = CODE | TRANSLATED;
     /// A store must take the slow way if any of these is set.
-    pub const WATCHED: u8 = CODE | TABLE;
+    pub const WATCHED: u8 = ANY_CODE | TABLE;
 }

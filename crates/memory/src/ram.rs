@@ -258,6 +258,12 @@ impl Ram {
             .collect()
     }
 
+    /// The host address of guest-physical 0, for a translator, which adds to it
+    /// what it has translated and checked. Never to become visible to the guest.
+    pub fn host_base(&self) -> NonNull<u8> {
+        self.base
+    }
+
     fn check(&self, start: Physical, bytes: u64) -> Result<(), Error> {
         if self.holds(start, bytes) {
             Ok(())

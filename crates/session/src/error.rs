@@ -9,6 +9,9 @@ pub enum Error {
     /// The directory for a new recording is there already.
     #[error("{path} exists already, and a recording is never overwritten: name a new directory", path = .0.display())]
     Exists(PathBuf),
+    /// In lockstep, the engines did not come to the same.
+    #[error("{0}: this is a bug of the engine; please report it with the recording")]
+    Engines(Box<machine::Disagreement>),
     /// Something could not be written.
     #[error("{path} can't be written ({source}): check that there is room and that you may write there", path = path.display())]
     Write {

@@ -192,6 +192,7 @@ impl<'a> Live<'a> {
                 self.machine.restart(images)?;
                 Ok(None)
             }
+            Stop::Disagreed => Err(disagreed(self.machine)),
             stop => {
                 let end = end_reason(stop).map(|(reason, debug_exit)| End { reason, debug_exit });
                 // Only a moment can be missed, and this loop asks for counts.
@@ -289,6 +290,7 @@ pub(crate) fn end_reason(stop: Stop) -> Option<(EndReason, Option<u32>)> {
     match stop {
         Stop::Reached
         | Stop::Missed
+        | Stop::Disagreed
         | Stop::Idle { is_dead: false, .. }
         | Stop::DiskFailed { .. } => None,
         Stop::Idle { is_dead: true, .. } => Some((EndReason::Halted, None)),
@@ -306,6 +308,14 @@ pub(crate) fn disk_error(machine: &Machine, disk: usize) -> Error {
         disk,
         reason: reason.expect("a machine that stopped for a disk's failure tells it"),
     }
+}
+
+/// What to report after [`Stop::Disagreed`].
+pub(crate) fn disagreed(machine: &Machine) -> Error {
+    let disagreement = machine.disagreement().cloned();
+    Error::Engines(Box::new(
+        disagreement.expect("it stopped because the engines disagreed"),
+    ))
 }
 
 /// Shows what the machine has printed.

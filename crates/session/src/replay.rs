@@ -11,7 +11,7 @@ use log::{Body, Door, EndReason, Event, Placed, Reader, Tail};
 use machine::{Backing, EngineKind, Images, Input, Machine, Stop, Until};
 use moment::Moment;
 
-use crate::live::{disk_error, end_reason, show};
+use crate::live::{disagreed, disk_error, end_reason, show};
 use crate::registers::{self, Layout};
 use crate::{
     Checks, Difference, Divergence, Error, Flip, Instead, Recording, Suspects, Watcher, When,
@@ -228,6 +228,7 @@ impl Replay<'_> {
                     continue;
                 }
                 Stop::Idle { is_dead: false, .. } => Instead::Slept,
+                Stop::Disagreed => return Err(disagreed(self.machine)),
                 Stop::Missed if self.is_past_place(now) => {
                     return Err(Error::Passed {
                         place: self.options.until,

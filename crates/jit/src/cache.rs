@@ -1,0 +1,339 @@
+//! Translated blocks, by where they come from; the links between them; and the
+//! jump cache, by which translated code finds the target of a jump to another
+//! page.
+//!
+//! The law: a block is executed only while memory holds what it was translated
+//! from, and while its page is mapped where the code that reached it expects
+//! it. Its page is watched (`memory::flag::TRANSLATED`). Links stay within a
+//! page, so a block that is rightly in execution links rightly; the jump cache
+//! goes with the mappings it rests on ([`Dropped`]).
+
+use std::collections::BTreeMap;
+
+use cpu::{CodeSize, Cpu, Dropped, Space};
+use memory::flag;
+use x86::control::{cr0, cr4};
+use x86::{Linear, PAGE_BYTES, Physical};
+
+use crate::code::{Code, Offset};
+use crate::flag::Where;
+use crate::frame::Region;
+use crate::site::{Link, Site, SiteId, Sites};
+
+/// A block's number.
+pub(crate) type BlockId = u32;
+
+/// What translated code takes for granted of the processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Mode {
+    /// Whose rights memory accesses have. Never [`Space::UserAc`].
+    pub(crate) space: u8,
+    /// SSE instructions execute, and raise nothing.
+    pub(crate) simd: bool,
+}
+
+/// MXCSR's exception masks.
+const MXCSR_MASKS: u32 = 0x1f80;
+
+impl Mode {
+    /// Of `cpu`; `None` where code isn't translated.
+    pub(crate) fn of(cpu: &Cpu) -> Option<Mode> {
+        if cpu.code_size != CodeSize::Bits64 || cpu.space == Space::UserAc {
+            return None;
+        }
+        let on = cpu.cr0 & (cr0::EM | cr0::TS) | !cpu.cr4 & cr4::OSFXSR == 0;
+        Some(Mode {
+            space: cpu.space as u8,
+            simd: on && cpu.mxcsr & MXCSR_MASKS == MXCSR_MASKS,
+        })
+    }
+
+    /// The part of the jump cache that is for it.
+    pub(crate) fn jumps(self) -> usize {
+        usize::from(self.space)
+    }
+}
+
+/// What a block is found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    /// Where its first byte lies.
+    pub(crate) start: Physical,
+    pub(crate) mode: Mode,
+    /// Where it expects the guest's flags.
+    pub(crate) flags: Where,
+}
+
+/// A block's entries, in code memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entries {
+    /// From another page, with the linear address in `rcx`: sets
+    /// [`crate::frame::Frame::code_base`], then counts a branch.
+    pub(crate) far: Offset,
+    /// Counts the branch that led here.
+    pub(crate) branch: Offset,
+    /// Counts nothing.
+    pub(crate) plain: Offset,
+}
+
+/// A translated block.
+#[derive(Debug)]
+pub(crate) struct Block {
+    pub(crate) key: Key,
+    /// Length in bytes of the guest's code.
+    pub(crate) bytes: u64,
+    pub(crate) entries: Entries,
+    /// The links that lead here.
+    pub(crate) incoming: Vec<SiteId>,
+}
+
+/// An entry of the jump cache.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Jump {
+    /// The linear address; [`NOWHERE`]: none.
+    target: u64,
+    /// The host address of the block's far entry.
+    code: u64,
+}
+const _: () = assert!(size_of::<Jump>() == 16);
+
+/// Entries of the jump cache for one mode: one for each value of the low 16
+/// bits of an address.
+pub(crate) const JUMPS_EACH: usize = 1 << 16;
+const PARTS: usize = 3;
+/// All entries of the jump cache.
+pub(crate) const JUMPS: usize = JUMPS_EACH * PARTS;
+/// Length in bytes of the jump cache.
+pub(crate) const JUMPS_BYTES: usize = JUMPS * size_of::<Jump>();
+/// The target of an empty entry: 0, which only the first entry could hold, and
+/// there a value that has another entry.
+const fn nowhere(index: usize) -> u64 {
+    if index == 0 { 1 } else { 0 }
+}
+
+/// Filled entries remembered at most.
+const FILLED_MAX: usize = 1 << 16;
+
+/// A power of two.
+const RECENT: usize = 1 << 14;
+
+/// A block that was found lately.
+#[derive(Clone, Copy, Debug)]
+struct Recent {
+    key: Key,
+    id: BlockId,
+}
+
+/// All translated blocks.
+#[derive(Debug)]
+pub(crate) struct Blocks {
+    blocks: Vec<Option<Block>>,
+    by_key: BTreeMap<Key, BlockId>,
+    by_page: BTreeMap<u64, Vec<BlockId>>,
+    recent: Vec<Option<Recent>>,
+    /// The jump cache's filled entries: part and target.
+    jumps: Vec<(usize, u64)>,
+}
+
+impl Default for Blocks {
+    fn default() -> Self {
+        Blocks {
+            blocks: Vec::new(),
+            by_key: BTreeMap::new(),
+            by_page: BTreeMap::new(),
+            recent: vec![None; RECENT],
+            jumps: Vec::new(),
+        }
+    }
+}
+
+impl Blocks {
+    /// The number that the next block gets.
+    pub(crate) fn next(&self) -> BlockId {
+        BlockId::try_from(self.blocks.len()).expect("code memory is full long before")
+    }
+
+    /// The block `id`.
+    pub(crate) fn get(&self, id: BlockId) -> Option<&Block> {
+        self.blocks[id as usize].as_ref()
+    }
+
+    /// The block with this key.
+    pub(crate) fn find(&mut self, key: Key) -> Option<BlockId> {
+        let slot = slot(key);
+        if let Some(recent) = self.recent[slot]
+            && recent.key == key
+        {
+            return Some(recent.id);
+        }
+        let id = *self.by_key.get(&key)?;
+        self.recent[slot] = Some(Recent { key, id });
+        Some(id)
+    }
+
+    /// Adds a block, and watches its page.
+    pub(crate) fn insert(&mut self, cpu: &mut Cpu, block: Block) -> BlockId {
+        let id = self.next();
+        let page = block.key.start.page();
+        let number = page.page_number();
+        self.by_key.insert(block.key, id);
+        self.by_page.entry(number).or_default().push(id);
+        if cpu.ram.pages().get(number) & flag::TRANSLATED == 0 {
+            cpu.ram.pages().set(number, flag::TRANSLATED);
+            cpu.tlb.flush_writes_to(page);
+        }
+        self.blocks.push(Some(block));
+        id
+    }
+
+    /// Lets the jump of `site` go straight to block `to`.
+    pub(crate) fn link(&mut self, code: &mut Code, site: SiteId, link: Link, to: BlockId) {
+        let Some(block) = &mut self.blocks[to as usize] else {
+            return;
+        };
+        let entry = if link.is_branch {
+            block.entries.branch
+        } else {
+            block.entries.plain
+        };
+        code.patch(link.jump, entry);
+        block.incoming.push(site);
+    }
+
+    /// Drops the blocks that have bytes in `start..start + bytes`, which lie in
+    /// one page. Returns whether there were any: the jump cache is to be
+    /// emptied then.
+    pub(crate) fn invalidate(
+        &mut self,
+        cpu: &mut Cpu,
+        code: &mut Code,
+        sites: &Sites,
+        start: Physical,
+        bytes: u64,
+    ) -> bool {
+        let end = start.0 + bytes;
+        let number = start.page_number();
+        let Some(ids) = self.by_page.get(&number) else {
+            return false;
+        };
+        let blocks = &self.blocks;
+        let touched = |id: &BlockId| {
+            blocks[*id as usize].as_ref().is_some_and(|block| {
+                block.key.start.0 < end && start.0 < block.key.start.0 + block.bytes
+            })
+        };
+        let (gone, left): (Vec<BlockId>, Vec<BlockId>) = ids.iter().partition(|id| touched(id));
+        if gone.is_empty() {
+            return false;
+        }
+        if left.is_empty() {
+            self.by_page.remove(&number);
+            cpu.ram.pages().clear(number, flag::TRANSLATED);
+        } else {
+            self.by_page.insert(number, left);
+        }
+        gone.into_iter().for_each(|id| self.remove(code, sites, id));
+        true
+    }
+
+    fn remove(&mut self, code: &mut Code, sites: &Sites, id: BlockId) {
+        let Some(block) = self.blocks[id as usize].take() else {
+            return;
+        };
+        for site in block.incoming {
+            if let Site::Link(link) = sites.get(site)
+                && self.blocks[link.from as usize].is_some()
+            {
+                code.patch(link.jump, link.stub);
+            }
+        }
+        self.by_key.remove(&block.key);
+        let slot = slot(block.key);
+        if self.recent[slot].is_some_and(|recent| recent.id == id) {
+            self.recent[slot] = None;
+        }
+    }
+
+    /// Drops all blocks.
+    pub(crate) fn clear(&mut self, cpu: &mut Cpu, region: &mut Region) {
+        for &number in self.by_page.keys() {
+            cpu.ram.pages().clear(number, flag::TRANSLATED);
+        }
+        self.empty_jumps(region, |_| true);
+        *self = Blocks::default();
+    }
+
+    /// Empties the jump cache, filled or not.
+    pub(crate) fn reset_jumps(&mut self, region: &mut Region) {
+        self.jumps.clear();
+        for (n, jump) in region.jumps().iter_mut().enumerate() {
+            let target = nowhere(n % JUMPS_EACH);
+            *jump = Jump { target, code: 0 };
+        }
+    }
+
+    /// Lets jumps to `target` from other pages find the code at `code`.
+    pub(crate) fn fill_jump(
+        &mut self,
+        region: &mut Region,
+        mode: Mode,
+        target: Linear,
+        code: std::ptr::NonNull<u8>,
+    ) {
+        if self.jumps.len() >= FILLED_MAX {
+            self.empty_jumps(region, |_| true);
+        }
+        let part = mode.jumps();
+        let jump = &mut region.jumps()[part * JUMPS_EACH + jump_index(target.0)];
+        if jump.target != target.0 {
+            self.jumps.push((part, target.0));
+        }
+        *jump = Jump {
+            target: target.0,
+            // lint: where translated code jumps to; the guest never sees it
+            code: code.as_ptr().addr() as u64,
+        };
+    }
+
+    /// Empties the entries of the jump cache whose targets `goes` says.
+    pub(crate) fn empty_jumps(&mut self, region: &mut Region, goes: impl Fn(u64) -> bool) {
+        let jumps = region.jumps();
+        self.jumps.retain(|&(part, target)| {
+            let goes = goes(target);
+            if goes {
+                let index = jump_index(target);
+                jumps[part * JUMPS_EACH + index].target = nowhere(index);
+            }
+            !goes
+        });
+    }
+
+    /// Empties what rests on mappings that `dropped` covers.
+    pub(crate) fn drop_jumps(&mut self, region: &mut Region, dropped: &Dropped) {
+        if dropped.all {
+            self.empty_jumps(region, |_| true);
+            return;
+        }
+        if dropped.low {
+            self.empty_jumps(region, |target| target >> 63 == 0);
+        }
+        if !dropped.pages.is_empty() {
+            let page = |target: u64| Linear(target & !(PAGE_BYTES - 1));
+            self.empty_jumps(region, |target| dropped.pages.contains(&page(target)));
+        }
+    }
+}
+
+/// Where in [`Blocks::recent`] a block is looked for.
+#[expect(clippy::cast_possible_truncation, reason = "masked to the low bits")]
+fn slot(key: Key) -> usize {
+    let salt = u64::from(key.mode.space) << 3 | key.flags as u64;
+    (key.start.0 ^ key.start.0 >> 10 ^ salt << 9) as usize % RECENT
+}
+
+/// Where in a part of the jump cache a target is looked for.
+#[expect(clippy::cast_possible_truncation, reason = "masked to the low bits")]
+fn jump_index(target: u64) -> usize {
+    target as usize % JUMPS_EACH
+}

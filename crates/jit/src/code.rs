@@ -1,0 +1,141 @@
+//! Code memory: one stretch of memory, mapped twice. Through one mapping it is
+//! written, through the other executed; no page is both. Its size is fixed;
+//! when it is full, all of it is used anew.
+
+use std::ffi::c_void;
+use std::ptr::NonNull;
+
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+/// Where a piece of code lies, in bytes from the start of code memory.
+pub(crate) type Offset = u32;
+
+/// Length in bytes of code memory.
+const BYTES: usize = 64 << 20;
+
+/// Code memory.
+#[derive(Debug)]
+pub(crate) struct Code {
+    write: NonNull<u8>,
+    execute: NonNull<u8>,
+    used: usize,
+    /// What stays when the rest is used anew.
+    kept: usize,
+}
+
+// SAFETY: the mappings belong to this value alone and move with it.
+unsafe impl Send for Code {}
+
+impl Code {
+    /// Empty code memory.
+    pub(crate) fn new() -> std::io::Result<Code> {
+        let file = memfd_create(c"translated code", MemfdFlags::CLOEXEC)?;
+        ftruncate(&file, BYTES as u64)?;
+        let map = |access: ProtFlags| {
+            // SAFETY: a fresh mapping at an address of the kernel's choice
+            // aliases nothing that Rust knows of; the two of one file are only
+            // reached through this type.
+            let base = unsafe {
+                mmap(
+                    std::ptr::null_mut(),
+                    BYTES,
+                    access,
+                    MapFlags::SHARED,
+                    &file,
+                    0,
+                )
+            }?;
+            Ok::<_, std::io::Error>(
+                NonNull::new(base.cast()).expect("mmap never returns null without MAP_FIXED"),
+            )
+        };
+        let write = map(ProtFlags::READ | ProtFlags::WRITE)?;
+        let execute = map(ProtFlags::READ | ProtFlags::EXEC)?;
+        Ok(Code {
+            write,
+            execute,
+            used: 0,
+            kept: 0,
+        })
+    }
+
+    /// Where the next piece will lie.
+    #[expect(clippy::cast_possible_truncation, reason = "BYTES is far below 4 GiB")]
+    pub(crate) fn next(&self) -> Offset {
+        self.used as Offset
+    }
+
+    /// Whether there is room for `bytes` bytes.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        BYTES - self.used >= bytes
+    }
+
+    /// Puts `bytes` at [`Code::next`].
+    ///
+    /// # Panics
+    /// If there is no room: the caller has looked.
+    pub(crate) fn place(&mut self, bytes: &[u8]) {
+        self.write(self.next(), bytes);
+        // Entries at multiples of 16 are fetched best.
+        self.used = (self.used + bytes.len()).next_multiple_of(16).min(BYTES);
+    }
+
+    /// Keeps what has been placed so far for ever.
+    pub(crate) fn keep(&mut self) {
+        self.kept = self.used;
+    }
+
+    /// Forgets all that isn't kept.
+    pub(crate) fn clear(&mut self) {
+        self.used = self.kept;
+    }
+
+    /// Makes the jump whose 32-bit displacement lies at `at` go to `target`.
+    pub(crate) fn patch(&mut self, at: Offset, target: Offset) {
+        let displacement = target.wrapping_sub(at + 4);
+        self.write(at, &displacement.to_le_bytes());
+    }
+
+    /// The code from `from` to `to`, to look at.
+    #[cfg(test)]
+    pub(crate) fn read(&self, from: Offset, to: Offset) -> Vec<u8> {
+        let mut bytes = vec![0; (to - from) as usize];
+        let at = self.address(from);
+        // SAFETY: inside of the mapping, as `to` is a place that was reached.
+        unsafe { at.copy_to_nonoverlapping(NonNull::from(&mut bytes[..]).cast(), bytes.len()) };
+        bytes
+    }
+
+    fn write(&mut self, at: Offset, bytes: &[u8]) {
+        let at = at as usize;
+        assert!(
+            at.checked_add(bytes.len()).is_some_and(|end| end <= BYTES),
+            "bug: code outside of code memory"
+        );
+        // SAFETY: inside of the writable mapping, as just checked; no reference
+        // to it exists.
+        unsafe {
+            self.write
+                .add(at)
+                .copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len());
+        }
+    }
+
+    /// The address to execute the code at `at`.
+    pub(crate) fn address(&self, at: Offset) -> NonNull<u8> {
+        assert!((at as usize) < BYTES, "bug: code outside of code memory");
+        // SAFETY: inside of the mapping.
+        unsafe { self.execute.add(at as usize) }
+    }
+}
+
+impl Drop for Code {
+    fn drop(&mut self) {
+        for base in [self.write, self.execute] {
+            // SAFETY: this value made the mappings, with this length, and no
+            // code in them runs any more. A failure would only leak them.
+            let _ = unsafe { munmap(base.as_ptr().cast::<c_void>(), BYTES) };
+        }
+    }
+}

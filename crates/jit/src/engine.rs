@@ -1,0 +1,348 @@
+//! The run loop: finds the translated block at `rip` and stays in translated
+//! code as long as it can; code that is cold, and what holds on at every
+//! instruction (traps, shadows, breakpoints), is interpreted.
+
+use cpu::{Bus, Cpu, Engine, Exit, Interpreter, Next, Stepper, Until};
+use x86::{Linear, PAGE_BYTES, Physical};
+
+use crate::cache::{BlockId, Blocks, Key, Mode};
+use crate::code::Code;
+use crate::flag::Where;
+use crate::frame::Region;
+use crate::routine::{Enter, Routines};
+use crate::site::{Link, Site, SiteId, Sites};
+use crate::slow::{Context, Left, slow};
+use crate::tlb::Filled;
+use crate::translate;
+
+/// Why there is no translator.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The host gave no memory for code or tables.
+    #[error(
+        "the host gave no memory for translated code: use `--engine interp`, or allow executable mappings"
+    )]
+    Memory(#[from] std::io::Error),
+}
+
+/// The translating engine.
+#[derive(Debug)]
+pub struct Jit {
+    interpreter: Interpreter,
+    code: Code,
+    routines: Routines,
+    region: Region,
+    blocks: Blocks,
+    sites: Sites,
+    filled: Filled,
+    heat: Heat,
+    /// Whether SIMD was on when the jump cache was last used.
+    simd: bool,
+}
+
+impl Jit {
+    /// A translator that has translated nothing yet.
+    pub fn new() -> Result<Jit, Error> {
+        let mut code = Code::new()?;
+        let routines = Routines::write(&mut code);
+        let mut region = Region::new()?;
+        let mut filled = Filled::default();
+        filled.reset(&mut region);
+        let mut blocks = Blocks::default();
+        blocks.reset_jumps(&mut region);
+        Ok(Jit {
+            interpreter: Interpreter::new(),
+            code,
+            routines,
+            region,
+            blocks,
+            sites: Sites::default(),
+            filled,
+            heat: Heat::default(),
+            simd: false,
+        })
+    }
+
+    /// Sees to whatever wants something before the next instruction.
+    fn look_around(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus) -> Next {
+        let writes = self.interpreter.see_writes(cpu);
+        self.see_writes(cpu, &writes);
+        self.interpreter.see_to(cpu, bus)
+    }
+
+    /// The translated block at `rip`: translated now, if the code has become
+    /// hot; linked with the jump that led here.
+    fn find(&mut self, cpu: &mut Cpu, pending: Option<(SiteId, Link)>) -> Option<BlockId> {
+        let mode = Mode::of(cpu)?;
+        if mode.simd != self.simd {
+            self.simd = mode.simd;
+            self.blocks.empty_jumps(&mut self.region, |_| true);
+        }
+        let linear = Linear(cpu.rip);
+        if is_near_the_edge(linear) {
+            return None;
+        }
+        // Where it can't be fetched the interpreter has the fault.
+        let start = cpu.fetch_address(linear).ok()??;
+        let flags = pending.map_or(Where::Saved, |(_, link)| link.flags);
+        let key = Key { start, mode, flags };
+        let id = match self.blocks.find(key) {
+            Some(id) => id,
+            None => self.translate(cpu, key)?,
+        };
+        if let Some((site, link)) = pending
+            // Making room may have dropped the jump.
+            && self.blocks.get(link.from).is_some()
+        {
+            self.blocks.link(&mut self.code, site, link, id);
+        }
+        if flags == Where::Saved
+            && let Some(block) = self.blocks.get(id)
+        {
+            let code = self.code.address(block.entries.far);
+            self.blocks.fill_jump(&mut self.region, mode, linear, code);
+        }
+        Some(id)
+    }
+
+    fn translate(&mut self, cpu: &mut Cpu, key: Key) -> Option<BlockId> {
+        if !self.heat.is_hot(key.start) {
+            return None;
+        }
+        let (line, ended) = cpu::straight_line(cpu, key.start);
+        if line.is_empty() {
+            return None;
+        }
+        if !self.code.has_room(translate::CODE_BYTES_MAX) {
+            self.clear(cpu);
+            // The jump that led here is gone; so is the need for its flags.
+            return None;
+        }
+        let id = self.blocks.next();
+        let block = translate::translate(
+            key,
+            id,
+            &line,
+            ended,
+            &mut self.code,
+            &mut self.sites,
+            &self.routines,
+        );
+        Some(self.blocks.insert(cpu, block))
+    }
+
+    /// Runs translated code from block `id` on. Returns the jump by which it
+    /// was left, where that can be linked.
+    fn enter(
+        &mut self,
+        cpu: &mut Cpu,
+        bus: &mut dyn Bus,
+        id: BlockId,
+        until: u64,
+    ) -> Result<Option<(SiteId, Link)>, Exit> {
+        let mode = Mode::of(cpu).expect("a block was found for it");
+        let entry = self
+            .blocks
+            .get(id)
+            .expect("it was just found")
+            .entries
+            .plain;
+        let start = self.code.address(entry);
+        // SAFETY: `Routines::write` put a function of this type there.
+        let enter: Enter = unsafe {
+            std::mem::transmute::<*mut u8, Enter>(self.code.address(self.routines.enter).as_ptr())
+        };
+        let frame = self.region.frame();
+        let xmm = (&raw mut cpu.xmm).cast::<u8>();
+        let mxcsr = (&raw mut cpu.mxcsr).cast::<u8>();
+        let mut context = Context {
+            cpu,
+            bus,
+            frame,
+            region: &mut self.region,
+            blocks: &mut self.blocks,
+            filled: &mut self.filled,
+            sites: &self.sites,
+            until,
+            mode,
+            left: Left::BySite,
+        };
+        context.give_back();
+        let code_base = context.cpu.rip & !(PAGE_BYTES - 1);
+        let context_address = (&raw mut context).cast::<u8>();
+        let frame_now = context.frame();
+        frame_now.code_base = code_base;
+        frame_now.simd_absent = 1;
+        frame_now.host_mxcsr = HOST_MXCSR;
+        // lint: addresses for translated code; the guest never sees them
+        frame_now.helper = (slow as *const ()).expose_provenance() as u64;
+        // lint: as above
+        frame_now.context = context_address.expose_provenance() as u64;
+        // lint: as above
+        frame_now.xmm = xmm.expose_provenance() as u64;
+        // lint: as above
+        frame_now.mxcsr = mxcsr.expose_provenance() as u64;
+        // SAFETY: `start` is the entry of a block translated for this mode, the
+        // frame is as it expects it, and the context outlives the call. Nothing
+        // that the context borrows is used before the call returns, but by the
+        // helper.
+        unsafe { enter(frame.as_ptr(), start.as_ptr()) };
+        let left = context.left;
+        match left {
+            Left::BySite => self.left_by_site(cpu, until),
+            Left::Complete => Ok(None),
+            Left::Trapped(trap) => self.interpreter.trap(cpu, bus, trap).map(|()| None),
+        }
+    }
+
+    /// Brings the processor's state up to date after translated code was left
+    /// by a site's own jump.
+    fn left_by_site(&mut self, cpu: &mut Cpu, until: u64) -> Result<Option<(SiteId, Link)>, Exit> {
+        // SAFETY: translated code has been left, and nobody else holds a
+        // reference to the frame.
+        let frame = unsafe { self.region.frame().as_ref() };
+        frame.get_gprs(&mut cpu.gpr);
+        cpu.flags.set_arithmetic(crate::slow::unpack(frame.flags));
+        cpu.branches = until.wrapping_sub(frame.count);
+        let base = frame.code_base;
+        #[expect(clippy::cast_possible_truncation, reason = "it was stored as 32 bits")]
+        let site = frame.site as SiteId;
+        let (target, is_branch, link) = match *self.sites.get(site) {
+            Site::Link(link) => (
+                base.wrapping_add(u64::from(link.target)),
+                link.is_branch,
+                Some((site, link)),
+            ),
+            Site::Stop { offset } => (base.wrapping_add(u64::from(offset)), false, None),
+            Site::Far { offset } => (base.wrapping_add(offset.cast_unsigned()), true, None),
+            Site::Indirect => (frame.temp, true, None),
+            Site::Slow { .. } => unreachable!("bug: a slow site doesn't leave by itself"),
+        };
+        cpu.rip = target;
+        cpu.branches += u64::from(is_branch);
+        Ok(link)
+    }
+
+    /// Drops what writes to code make stale.
+    fn see_writes(&mut self, cpu: &mut Cpu, writes: &[(Physical, u64)]) {
+        let mut any = false;
+        for &(start, bytes) in writes {
+            any |= self
+                .blocks
+                .invalidate(cpu, &mut self.code, &self.sites, start, bytes);
+        }
+        if any {
+            self.blocks.empty_jumps(&mut self.region, |_| true);
+        }
+    }
+
+    /// Drops what the processor's soft TLB has dropped.
+    fn see_dropped(&mut self, cpu: &mut Cpu) {
+        if cpu.tlb.has_dropped() {
+            let dropped = cpu.tlb.take_dropped();
+            self.filled.drop(&mut self.region, cpu, &dropped);
+            self.blocks.drop_jumps(&mut self.region, &dropped);
+        }
+    }
+
+    /// Drops all translated code.
+    fn clear(&mut self, cpu: &mut Cpu) {
+        self.blocks.clear(cpu, &mut self.region);
+        self.sites.clear();
+        self.code.clear();
+    }
+}
+
+/// MXCSR while Rust code runs.
+const HOST_MXCSR: u64 = 0x1f80;
+
+/// Whether a direct jump from `at`'s page might leave the canonical addresses:
+/// translated code doesn't check that. Code there is interpreted.
+fn is_near_the_edge(at: Linear) -> bool {
+    const EDGE: u64 = 1 << 47;
+    // Direct jumps reach 2 GiB.
+    const REACH: u64 = (1 << 31) + 2 * PAGE_BYTES;
+    at.0.wrapping_sub(EDGE - REACH) < REACH || at.0.wrapping_sub(EDGE.wrapping_neg()) < REACH
+}
+
+impl Stepper for Jit {
+    fn free(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus, until: u64) -> Exit {
+        // The last jump, if the block that it goes to is to be linked with it.
+        let mut pending = None;
+        loop {
+            if cpu.branches >= until {
+                return Exit::Reached;
+            }
+            if cpu.look {
+                pending = None;
+                match self.look_around(cpu, bus) {
+                    Next::Block => {}
+                    Next::One => match self.interpreter.one(cpu, bus) {
+                        Ok(()) => continue,
+                        Err(exit) => return exit,
+                    },
+                    Next::Delivered => continue,
+                    Next::Stop(exit) => return exit,
+                }
+            }
+            self.see_dropped(cpu);
+            let done = match self.find(cpu, pending.take()) {
+                Some(id) => self.enter(cpu, bus, id, until),
+                None => self.interpreter.block(cpu, bus).map(|()| None),
+            };
+            match done {
+                Ok(link) => pending = link,
+                Err(exit) => return exit,
+            }
+        }
+    }
+
+    fn step(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus) -> Result<(), Exit> {
+        match self.look_around(cpu, bus) {
+            Next::Block | Next::One => self.interpreter.one(cpu, bus),
+            Next::Delivered => Ok(()),
+            Next::Stop(exit) => Err(exit),
+        }
+    }
+}
+
+impl Engine for Jit {
+    fn run(&mut self, cpu: &mut Cpu, bus: &mut dyn Bus, until: Until) -> Exit {
+        self.run_until(cpu, bus, until)
+    }
+
+    fn reset(&mut self) {
+        self.interpreter.reset();
+        self.blocks.empty_jumps(&mut self.region, |_| true);
+        self.blocks = Blocks::default();
+        self.sites.clear();
+        self.code.clear();
+        self.filled.reset(&mut self.region);
+        self.heat = Heat::default();
+    }
+}
+
+/// How often code was found that is not translated, by where it starts.
+#[derive(Debug)]
+struct Heat(Vec<u8>);
+
+/// A power of two.
+const HEATS: usize = 1 << 16;
+/// Code is translated when it is reached for this time without a translation.
+const HOT: u8 = 8;
+
+impl Default for Heat {
+    fn default() -> Self {
+        Heat(vec![0; HEATS])
+    }
+}
+
+impl Heat {
+    /// Counts one more time, and says whether that makes it hot.
+    fn is_hot(&mut self, start: Physical) -> bool {
+        #[expect(clippy::cast_possible_truncation, reason = "masked to the low bits")]
+        let heat = &mut self.0[(start.0 ^ start.0 >> 16) as usize % HEATS];
+        *heat = heat.saturating_add(1);
+        *heat >= HOT
+    }
+}

@@ -1,0 +1,190 @@
+//! What translated code reaches besides guest memory: the frame, the fast TLB
+//! and the jump cache, in one mapping that the host's `rsp` points into.
+//!
+//! ```text
+//! guard page | host stack of helpers | Frame | fast TLB | jump cache
+//!                                    ^ rsp
+//! ```
+//!
+//! Everything is addressed as `[rsp + constant]` or `[rsp + index + constant]`,
+//! so that no host register is spent on it. Below the frame is an ordinary
+//! stack: helpers and the host's signal handlers run on it.
+
+use std::ffi::c_void;
+use std::mem::offset_of;
+use std::ptr::NonNull;
+
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+
+use crate::{cache, tlb};
+
+/// State that translated code and Rust code share.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct Frame {
+    /// Branches left until the run is to stop.
+    pub(crate) count: u64,
+    /// Why and where translated code was left: a number in
+    /// [`crate::site::Sites`].
+    pub(crate) site: u64,
+    /// Linear address of the page that the code in execution lies in.
+    pub(crate) code_base: u64,
+    /// 0 while the guest's SIMD registers are in the host's.
+    pub(crate) simd_absent: u64,
+    /// Base of FS.
+    pub(crate) fs_base: u64,
+    /// Base of GS.
+    pub(crate) gs_base: u64,
+    /// A word for translated code: the target of an indirect jump.
+    pub(crate) temp: u64,
+    /// The guest's flags, as [`crate::register::FLAGS`] holds them.
+    pub(crate) flags: u64,
+    /// Guest registers 8 to 15.
+    pub(crate) high: [u64; 8],
+    /// Guest registers 0 to 7.
+    pub(crate) low: [u64; 8],
+    /// The host's stack pointer to return to.
+    pub(crate) host_rsp: u64,
+    /// [`crate::slow::slow`].
+    pub(crate) helper: u64,
+    /// Its argument.
+    pub(crate) context: u64,
+    /// Address of the guest's XMM registers.
+    pub(crate) xmm: u64,
+    /// Address of the guest's MXCSR.
+    pub(crate) mxcsr: u64,
+    /// The host's MXCSR.
+    pub(crate) host_mxcsr: u64,
+}
+
+impl Frame {
+    /// Takes the guest's registers from `gpr`.
+    pub(crate) fn set_gprs(&mut self, gpr: &[u64]) {
+        self.low.copy_from_slice(&gpr[..8]);
+        self.high.copy_from_slice(&gpr[8..16]);
+    }
+
+    /// Gives the guest's registers to `gpr`.
+    pub(crate) fn get_gprs(&self, gpr: &mut [u64]) {
+        gpr[..8].copy_from_slice(&self.low);
+        gpr[8..16].copy_from_slice(&self.high);
+    }
+}
+
+/// Displacements from `rsp`.
+pub(crate) mod at {
+    use super::{FRAME_BYTES, Frame, offset_of};
+    use crate::{cache, tlb};
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        reason = "the frame and its tables are a few megabytes"
+    )]
+    const fn disp(offset: usize) -> i32 {
+        offset as i32
+    }
+
+    pub(crate) const COUNT: i32 = disp(offset_of!(Frame, count));
+    pub(crate) const SITE: i32 = disp(offset_of!(Frame, site));
+    pub(crate) const CODE_BASE: i32 = disp(offset_of!(Frame, code_base));
+    pub(crate) const SIMD_ABSENT: i32 = disp(offset_of!(Frame, simd_absent));
+    pub(crate) const FS_BASE: i32 = disp(offset_of!(Frame, fs_base));
+    pub(crate) const GS_BASE: i32 = disp(offset_of!(Frame, gs_base));
+    pub(crate) const TEMP: i32 = disp(offset_of!(Frame, temp));
+    pub(crate) const FLAGS: i32 = disp(offset_of!(Frame, flags));
+    pub(crate) const HOST_RSP: i32 = disp(offset_of!(Frame, host_rsp));
+    pub(crate) const HELPER: i32 = disp(offset_of!(Frame, helper));
+    pub(crate) const CONTEXT: i32 = disp(offset_of!(Frame, context));
+    pub(crate) const XMM: i32 = disp(offset_of!(Frame, xmm));
+    pub(crate) const MXCSR: i32 = disp(offset_of!(Frame, mxcsr));
+    pub(crate) const HOST_MXCSR: i32 = disp(offset_of!(Frame, host_mxcsr));
+    /// The fast TLB.
+    pub(crate) const TLB: i32 = disp(FRAME_BYTES);
+    /// The jump cache.
+    pub(crate) const JUMPS: i32 = disp(FRAME_BYTES + tlb::BYTES);
+    /// The end of everything.
+    pub(crate) const END: usize = FRAME_BYTES + tlb::BYTES + cache::JUMPS_BYTES;
+
+    /// Guest register `number`.
+    pub(crate) const fn gpr(number: u8) -> i32 {
+        let (array, n) = if number < 8 {
+            (offset_of!(Frame, low), number)
+        } else {
+            (offset_of!(Frame, high), number - 8)
+        };
+        disp(array + 8 * n as usize)
+    }
+}
+
+/// Room for the frame: a page, so that the tables behind it begin at one.
+pub(crate) const FRAME_BYTES: usize = 4096;
+const _: () = assert!(size_of::<Frame>() <= FRAME_BYTES);
+/// The host stack that helpers run on.
+const STACK_BYTES: usize = 1 << 20;
+const GUARD_BYTES: usize = 4096;
+
+/// The mapping.
+#[derive(Debug)]
+pub(crate) struct Region {
+    base: NonNull<u8>,
+}
+
+// SAFETY: the mapping belongs to this value alone and moves with it.
+unsafe impl Send for Region {}
+
+impl Region {
+    /// A region of zeros: a frame, an empty TLB and jump cache.
+    pub(crate) fn new() -> std::io::Result<Region> {
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's
+        // choice aliases nothing.
+        let base = unsafe {
+            mmap_anonymous(
+                std::ptr::null_mut(),
+                Self::LENGTH,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )
+        }?;
+        let base = NonNull::new(base.cast()).expect("mmap never returns null without MAP_FIXED");
+        let region = Region { base };
+        // SAFETY: the first page of a mapping that nothing uses yet.
+        unsafe { mprotect(base.as_ptr().cast(), GUARD_BYTES, MprotectFlags::empty()) }?;
+        Ok(region)
+    }
+
+    const LENGTH: usize = GUARD_BYTES + STACK_BYTES + at::END;
+
+    /// The frame. Valid as long as the region is.
+    pub(crate) fn frame(&self) -> NonNull<Frame> {
+        // SAFETY: inside of the mapping, and aligned as pages are.
+        unsafe { self.base.add(GUARD_BYTES + STACK_BYTES).cast() }
+    }
+
+    /// The fast TLB's entries.
+    pub(crate) fn tlb(&mut self) -> &mut [tlb::Entry; tlb::COUNT] {
+        // SAFETY: inside of the mapping and aligned; all bit patterns are
+        // entries; the borrow keeps everyone else away but translated code,
+        // which does not run while Rust code holds a borrow.
+        unsafe { self.frame().byte_add(FRAME_BYTES).cast().as_mut() }
+    }
+
+    /// The jump cache's entries.
+    pub(crate) fn jumps(&mut self) -> &mut [cache::Jump; cache::JUMPS] {
+        // SAFETY: as for `tlb`, which ends where this begins.
+        unsafe {
+            self.frame()
+                .byte_add(FRAME_BYTES + tlb::BYTES)
+                .cast()
+                .as_mut()
+        }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: this value made the mapping, with this length, and nothing
+        // points into it once the value is gone. A failure would only leak it.
+        let _ = unsafe { munmap(self.base.as_ptr().cast::<c_void>(), Self::LENGTH) };
+    }
+}

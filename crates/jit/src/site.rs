@@ -1,0 +1,101 @@
+//! The places where translated code calls for Rust code: each has a number,
+//! which translated code leaves in the frame.
+
+use cpu::Op;
+
+use crate::cache::BlockId;
+use crate::code::Offset;
+use crate::flag::Where;
+
+/// A site's number.
+pub(crate) type SiteId = u32;
+
+/// Which address an instruction looked up in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operand {
+    /// None: the interpreter executes it always.
+    None,
+    /// Its memory operand's.
+    Memory,
+    /// The word below the stack pointer.
+    Push,
+    /// The word at the stack pointer.
+    Pop,
+    /// The word at this guest register.
+    Register(u8),
+}
+
+/// A place where translated code calls for Rust code.
+#[derive(Clone, Debug)]
+pub(crate) enum Site {
+    /// The interpreter executes this instruction.
+    Slow {
+        /// The instruction.
+        op: Op,
+        /// Where its block starts, from the start of the page.
+        block_offset: u16,
+        /// What it looked up.
+        operand: Operand,
+        /// It ends its block: it sets `rip` itself.
+        is_last: bool,
+    },
+    /// A jump within the page to a block that it isn't linked with yet.
+    Link(Link),
+    /// The branch count is reached at the start of the block at this offset.
+    Stop {
+        /// From the start of the page.
+        offset: u16,
+    },
+    /// A jump to another page.
+    Far {
+        /// The target, from the start of the page.
+        offset: i64,
+    },
+    /// An indirect jump to the address in [`crate::frame::Frame::temp`].
+    Indirect,
+}
+
+/// A jump that can be linked with the block it goes to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Link {
+    /// The block that it is in.
+    pub(crate) from: BlockId,
+    /// Where it goes, from the start of the page.
+    pub(crate) target: u16,
+    /// Where the guest's flags are.
+    pub(crate) flags: Where,
+    /// Whether a branch retires.
+    pub(crate) is_branch: bool,
+    /// Its displacement.
+    pub(crate) jump: Offset,
+    /// Where it goes while it isn't linked.
+    pub(crate) stub: Offset,
+}
+
+/// All sites since code memory was last cleared.
+#[derive(Debug, Default)]
+pub(crate) struct Sites(Vec<Site>);
+
+impl Sites {
+    /// The number that the next site gets.
+    pub(crate) fn next(&self) -> SiteId {
+        SiteId::try_from(self.0.len()).expect("code memory is full long before")
+    }
+
+    /// Adds a site.
+    pub(crate) fn add(&mut self, site: Site) -> SiteId {
+        let id = self.next();
+        self.0.push(site);
+        id
+    }
+
+    /// Site `id`.
+    pub(crate) fn get(&self, id: SiteId) -> &Site {
+        &self.0[id as usize]
+    }
+
+    /// Forgets all.
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+}

@@ -1,0 +1,178 @@
+//! The slow way: what translated code can't do, the interpreter's handler of
+//! that instruction does, with the processor's state brought up to date before
+//! and taken over after. So every rare case has the interpreter's meaning.
+
+use cpu::{Bus, Cpu, Trap};
+use x86::{Linear, gpr, seg};
+
+use crate::cache::{Blocks, Mode};
+use crate::frame::{Frame, Region};
+use crate::site::{Operand, Site, Sites};
+use crate::tlb::Filled;
+
+/// Why the helper had translated code left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// It didn't: the processor's state is in the frame.
+    BySite,
+    /// The processor's state is complete: look around, find the next block.
+    Complete,
+    /// The instruction at `rip` did not complete.
+    Trapped(Trap),
+}
+
+/// What the helper works with, for one stay in translated code.
+pub(crate) struct Context<'a> {
+    pub(crate) cpu: &'a mut Cpu,
+    pub(crate) bus: &'a mut dyn Bus,
+    pub(crate) frame: std::ptr::NonNull<Frame>,
+    pub(crate) region: &'a mut Region,
+    pub(crate) blocks: &'a mut Blocks,
+    pub(crate) filled: &'a mut Filled,
+    pub(crate) sites: &'a Sites,
+    /// The branch count at which the run is to stop.
+    pub(crate) until: u64,
+    pub(crate) mode: Mode,
+    pub(crate) left: Left,
+}
+
+/// What translated code calls. Returns whether it is to be left.
+///
+/// # Safety
+/// `context` is the one that [`Frame::context`] was set to, and translated code
+/// has stored the guest's registers in the frame. Nobody else uses what the
+/// context borrows meanwhile.
+pub(crate) unsafe extern "C" fn slow(context: *mut Context<'_>) -> u64 {
+    // SAFETY: by the function's own conditions.
+    let context = unsafe { &mut *context };
+    u64::from(context.execute())
+}
+
+impl Context<'_> {
+    /// The frame. Translated code doesn't run while Rust code holds this.
+    pub(crate) fn frame(&mut self) -> &mut Frame {
+        // SAFETY: the frame lives as long as the region, which is borrowed; no
+        // one else makes references to it.
+        unsafe { self.frame.as_mut() }
+    }
+
+    /// Brings the processor's state up to date with what translated code left
+    /// in the frame; `rip` apart.
+    pub(crate) fn take_over(&mut self) {
+        let until = self.until;
+        let cpu = &mut *self.cpu;
+        // SAFETY: as in `frame`; borrowed apart from `cpu`.
+        let frame = unsafe { self.frame.as_ref() };
+        frame.get_gprs(&mut cpu.gpr);
+        cpu.flags.set_arithmetic(unpack(frame.flags));
+        cpu.branches = until.wrapping_sub(frame.count);
+    }
+
+    /// Gives the processor's state to translated code.
+    pub(crate) fn give_back(&mut self) {
+        let until = self.until;
+        let cpu = &*self.cpu;
+        // SAFETY: as in `frame`; borrowed apart from `cpu`.
+        let frame = unsafe { self.frame.as_mut() };
+        frame.set_gprs(&cpu.gpr);
+        frame.flags = pack(cpu.flags.arithmetic());
+        frame.count = until.wrapping_sub(cpu.branches);
+        frame.fs_base = cpu.segments[usize::from(seg::FS)].base;
+        frame.gs_base = cpu.segments[usize::from(seg::GS)].base;
+    }
+
+    /// Executes the instruction of the site that the frame names. Returns
+    /// whether translated code is to be left.
+    fn execute(&mut self) -> bool {
+        self.take_over();
+        let frame = self.frame();
+        let (site, base) = (frame.site, frame.code_base);
+        #[expect(clippy::cast_possible_truncation, reason = "it was stored as 32 bits")]
+        let Site::Slow {
+            op,
+            block_offset,
+            operand,
+            is_last,
+        } = self.sites.get(site as u32)
+        else {
+            unreachable!("bug: translated code called the helper at a jump's site");
+        };
+        let block = base.wrapping_add(u64::from(*block_offset));
+        let cpu = &mut *self.cpu;
+        cpu.gpr[usize::from(cpu::GPR_BLOCK)] = block;
+        let rsp = cpu.gpr[usize::from(gpr::RSP)];
+        let at = match operand {
+            Operand::None => None,
+            Operand::Memory => cpu.operand_linear(op),
+            Operand::Push => Some(Linear(rsp.wrapping_sub(8))),
+            Operand::Pop => Some(Linear(rsp)),
+            Operand::Register(number) => Some(Linear(cpu.gpr[usize::from(*number)])),
+        };
+        let done = (op.run)(cpu, self.bus, op);
+        let next = block.wrapping_add(u64::from(op.end));
+        match done {
+            Err(trap) => {
+                cpu.rip = next.wrapping_sub(u64::from(op.len));
+                self.left = Left::Trapped(trap);
+                return true;
+            }
+            Ok(()) if *is_last => {
+                self.left = Left::Complete;
+                return true;
+            }
+            Ok(()) => {}
+        }
+        self.see_dropped();
+        if self.cpu.look || Mode::of(self.cpu) != Some(self.mode) || self.cpu.branches >= self.until
+        {
+            self.cpu.rip = next;
+            self.left = Left::Complete;
+            return true;
+        }
+        if let Some(at) = at {
+            self.filled.fill(self.region, self.cpu, at);
+        }
+        self.give_back();
+        false
+    }
+
+    /// Drops what the processor's soft TLB has dropped.
+    pub(crate) fn see_dropped(&mut self) {
+        if self.cpu.tlb.has_dropped() {
+            let dropped = self.cpu.tlb.take_dropped();
+            self.filled.drop(self.region, self.cpu, &dropped);
+            self.blocks.drop_jumps(self.region, &dropped);
+        }
+    }
+}
+
+/// Bits of RFLAGS that LAHF puts in AH.
+const LOW_FLAGS: u64 = 0xd5;
+
+/// The arithmetic flags in the form of [`crate::register::FLAGS`].
+pub(crate) fn pack(flags: u64) -> u64 {
+    let overflow = u64::from(flags & x86::flags::OF != 0);
+    (flags & LOW_FLAGS | x86::flags::FIXED) << 8 | overflow
+}
+
+/// The arithmetic flags out of that form.
+pub(crate) fn unpack(packed: u64) -> u64 {
+    let overflow = if packed & 0xff != 0 {
+        x86::flags::OF
+    } else {
+        0
+    };
+    packed >> 8 & LOW_FLAGS | overflow
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_unpacked_as_they_were_packed() {
+        for flags in [0, 0x8d5, 0x800, 0x001, 0x0c4, 0x010] {
+            assert_eq!(unpack(pack(flags)), flags);
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The ends of blocks: near jumps, calls and returns. Within the page they are
+//! linked with their targets; to other pages, and where the target is computed,
+//! they go by the jump cache.
+
+use cpu::Decoded;
+use iced_x86::{Instruction, Mnemonic, OpKind};
+use x86::PAGE_BYTES;
+
+use super::memory::Access;
+use super::stack::WORD;
+use super::{Cold, Translator};
+use crate::asm::{Alu, Condition, Fix, Mem};
+use crate::cache::JUMPS_EACH;
+use crate::flag::Where;
+use crate::frame::at;
+use crate::register::{ADDRESS, FRAME, INDEX, STACK};
+use crate::site::{Operand, Site, SiteId};
+
+impl Translator<'_> {
+    /// The block's last instruction.
+    pub(super) fn branch(&mut self, decoded: &Decoded) -> bool {
+        use Mnemonic as M;
+        let insn = &decoded.insn;
+        let is_direct = insn.op_kind(0) == OpKind::NearBranch64;
+        match insn.mnemonic() {
+            M::Jmp if is_direct => self.go(target(insn), true),
+            M::Call if is_direct => self.call(decoded),
+            M::Jmp if insn.is_jmp_near_indirect() => return self.jump_indirect(decoded),
+            M::Call if insn.is_call_near_indirect() => return self.call_indirect(decoded),
+            M::Ret => return self.ret(decoded),
+            _ if is_direct && insn.is_jcc_short_or_near() => self.jump_if(decoded),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Where the page offset `from_block` bytes from the block's start is, if it
+    /// lies in the page.
+    fn in_page(&self, from_block: i64) -> Option<u16> {
+        let offset = self.offset.wrapping_add(from_block);
+        u16::try_from(offset)
+            .ok()
+            .filter(|&offset| u64::from(offset) < PAGE_BYTES)
+    }
+
+    /// Goes on `from_block` bytes from the block's start.
+    pub(super) fn go(&mut self, from_block: i64, is_branch: bool) {
+        let Some(target) = self.in_page(from_block) else {
+            if !is_branch {
+                self.uncount();
+            }
+            self.far(self.offset.wrapping_add(from_block));
+            return;
+        };
+        let jump = self.asm.jmp();
+        self.cold.push(Cold::Link {
+            jump,
+            target,
+            flags: at_exit(self.flags),
+            is_branch,
+        });
+    }
+
+    /// Takes back a branch in advance that the far entry will count.
+    fn uncount(&mut self) {
+        self.asm.load(ADDRESS, Mem::frame(at::COUNT));
+        self.asm.lea(ADDRESS, Mem::base(ADDRESS, 1));
+        self.asm.store(Mem::frame(at::COUNT), ADDRESS);
+    }
+
+    /// Jumps to another page, `offset` bytes from the start of this one.
+    pub(super) fn far(&mut self, offset: i64) {
+        self.save_flags();
+        self.asm.load(ADDRESS, Mem::frame(at::CODE_BASE));
+        let disp = i32::try_from(offset).expect("direct jumps reach 2 GiB");
+        self.asm.lea(ADDRESS, Mem::base(ADDRESS, disp));
+        let site = self.sites.add(Site::Far { offset });
+        let miss = self.find_jump();
+        self.take_jump();
+        self.cold.push(Cold::Miss { jump: miss, site });
+    }
+
+    fn jump_entry(&self, field: i32) -> Mem {
+        let part = self.key.mode.jumps() * JUMPS_EACH * size_of::<crate::cache::Jump>();
+        let part = i32::try_from(part).expect("the tables are small");
+        Mem::indexed(Some(FRAME), INDEX, 3, at::JUMPS + part + field)
+    }
+
+    /// Looks in the jump cache for the linear address in `rcx`. Returns the jump
+    /// that is taken if it isn't there. The flags have been saved.
+    fn find_jump(&mut self) -> Fix {
+        self.clobber_flags();
+        self.asm.movzx_16(INDEX, ADDRESS);
+        self.asm.lea(INDEX, Mem::indexed(Some(INDEX), INDEX, 0, 0));
+        let target = self.jump_entry(0);
+        self.asm.alu_load(Alu::Cmp, ADDRESS, target);
+        self.asm.jcc(Condition::NOT_EQUAL)
+    }
+
+    /// Goes to what [`Translator::find_jump`] has found.
+    fn take_jump(&mut self) {
+        let code = self.jump_entry(8);
+        self.asm.jmp_memory(code);
+    }
+
+    fn jump_if(&mut self, decoded: &Decoded) {
+        let insn = &decoded.insn;
+        self.flags_before();
+        // iced counts the conditions from 1, in the order of their encoding.
+        let condition = Condition(insn.condition_code() as u8 - 1);
+        let jump = self.asm.jcc(condition);
+        let (flags, taken) = (at_exit(self.flags), target(insn));
+        self.cold.push(match self.in_page(taken) {
+            Some(target) => Cold::Link {
+                jump,
+                target,
+                flags,
+                is_branch: true,
+            },
+            None => Cold::Far {
+                jump,
+                offset: self.offset.wrapping_add(taken),
+                flags: self.flags,
+            },
+        });
+        self.go(i64::from(decoded.op.end), true);
+    }
+
+    /// Pushes the address of the next instruction. The address of the word on
+    /// the stack is in `rcx`.
+    fn push_return(&mut self, decoded: &Decoded) {
+        let next = self.offset + i64::from(decoded.op.end);
+        let disp = i32::try_from(next).expect("two pages at most");
+        self.asm.load(INDEX, Mem::frame(at::CODE_BASE));
+        self.asm.lea(INDEX, Mem::base(INDEX, disp));
+        self.asm.store(Mem::base(ADDRESS, 0), INDEX);
+        self.asm.lea(STACK, Mem::base(STACK, -8));
+    }
+
+    fn call(&mut self, decoded: &Decoded) {
+        self.below_stack(decoded, true);
+        self.push_return(decoded);
+        self.go(target(&decoded.insn), true);
+    }
+
+    /// The target of an indirect jump in `rcx`.
+    fn load_target(&mut self, decoded: &Decoded) -> bool {
+        let insn = &decoded.insn;
+        match insn.op_kind(0) {
+            OpKind::Register if insn.op_register(0).is_gpr64() => {
+                self.save_flags();
+                let host = self.in_host(insn.op_register(0), ADDRESS);
+                self.asm.mov(ADDRESS, host);
+            }
+            OpKind::Memory if insn.memory_size().size() == 8 && Self::has_plain_address(insn) => {
+                self.save_flags();
+                if insn.has_segment_prefix() {
+                    self.clobber_flags();
+                }
+                self.address(insn, ADDRESS);
+                let jumps = self.look_up(Access { ..WORD });
+                self.slow(decoded, Operand::Memory, true, jumps);
+                self.asm.load(ADDRESS, Mem::base(ADDRESS, 0));
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn jump_indirect(&mut self, decoded: &Decoded) -> bool {
+        if !self.load_target(decoded) {
+            return false;
+        }
+        let miss = self.find_jump();
+        // The interpreter's way finds a target that isn't canonical.
+        self.slow(decoded, Operand::None, true, vec![miss]);
+        self.take_jump();
+        true
+    }
+
+    fn call_indirect(&mut self, decoded: &Decoded) -> bool {
+        if !self.load_target(decoded) {
+            return false;
+        }
+        self.clobber_flags();
+        self.asm.mov(INDEX, ADDRESS);
+        self.asm.shl(INDEX, 16);
+        self.asm.sar(INDEX, 16);
+        self.asm.cmp(true, INDEX, ADDRESS);
+        let not_canonical = self.asm.jcc(Condition::NOT_EQUAL);
+        self.slow(decoded, Operand::None, true, vec![not_canonical]);
+        self.asm.store(Mem::frame(at::TEMP), ADDRESS);
+        self.below_stack(decoded, true);
+        self.push_return(decoded);
+        self.asm.load(ADDRESS, Mem::frame(at::TEMP));
+        let site: SiteId = self.sites.add(Site::Indirect);
+        let miss = self.find_jump();
+        self.take_jump();
+        self.cold.push(Cold::Miss { jump: miss, site });
+        true
+    }
+
+    fn ret(&mut self, decoded: &Decoded) -> bool {
+        let insn = &decoded.insn;
+        use iced_x86::Code as C;
+        let released = match insn.code() {
+            C::Retnq => 0,
+            C::Retnq_imm16 => i32::from(insn.immediate16()),
+            _ => return false,
+        };
+        self.save_flags();
+        self.asm.mov(ADDRESS, STACK);
+        let mut jumps = self.look_up(WORD);
+        self.asm.load(ADDRESS, Mem::base(ADDRESS, 0));
+        // The interpreter's way finds a target that isn't canonical.
+        jumps.push(self.find_jump());
+        self.slow(decoded, Operand::Pop, true, jumps);
+        self.asm.lea(STACK, Mem::base(STACK, 8 + released));
+        self.take_jump();
+        true
+    }
+}
+
+/// A direct target, from the block's start.
+fn target(insn: &Instruction) -> i64 {
+    insn.near_branch64().cast_signed()
+}
+
+/// Where the next block is told that the flags are.
+fn at_exit(flags: Where) -> Where {
+    match flags {
+        Where::Both | Where::Dead => Where::Saved,
+        flags => flags,
+    }
+}

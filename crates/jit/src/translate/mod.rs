@@ -1,0 +1,360 @@
+//! Translation: from a block of guest instructions to host code.
+//!
+//! A block becomes its entries, its body, and behind it the code for what is
+//! rare: the ways to the helper and the jumps that aren't linked yet. One file a
+//! kind of instruction; what none of them knows the interpreter executes.
+
+mod branch;
+mod general;
+mod memory;
+mod multiply;
+mod shift;
+mod simd;
+mod stack;
+
+use cpu::Decoded;
+use iced_x86::{Encoder, InstructionInfoFactory, OpKind};
+use x86::PAGE_BYTES;
+
+use crate::asm::{Asm, Fix, Mem};
+use crate::cache::{Block, BlockId, Entries, Key};
+use crate::code::{Code, Offset};
+use crate::flag::{Effect, Where, visible};
+use crate::frame::at;
+use crate::register::ADDRESS;
+use crate::routine::{Routines, WITHOUT_AF};
+use crate::site::{Link, Operand, Site, SiteId, Sites};
+
+/// Length in bytes of a block's host code at most: 64 instructions, each with
+/// its way to the helper, take far less.
+pub(crate) const CODE_BYTES_MAX: usize = 64 << 10;
+
+/// Translates the block `line`, which is to be number `id`, and places it.
+pub(crate) fn translate(
+    key: Key,
+    id: BlockId,
+    line: &[Decoded],
+    ended: bool,
+    code: &mut Code,
+    sites: &mut Sites,
+    routines: &Routines,
+) -> Block {
+    let mut info = InstructionInfoFactory::new();
+    let effects: Vec<Effect> = line.iter().map(|d| Effect::of(&d.insn)).collect();
+    let exits: Vec<bool> = line.iter().map(|d| may_exit(d, key)).collect();
+    let mut translator = Translator {
+        asm: Asm::new(code.next()),
+        key,
+        id,
+        // A page's offset.
+        offset: i64::try_from(key.start.0 % PAGE_BYTES).expect("below a page"),
+        flags: key.flags,
+        cold: Vec::new(),
+        sites,
+        routines,
+        encoder: Encoder::new(64),
+        info: &mut info,
+        visible: false,
+        effect: Effect {
+            reads: 0,
+            writes: 0,
+        },
+    };
+    let entries = translator.entries(line.iter().any(|d| simd::is_simd(&d.insn)));
+    let seen = visible(&effects, &exits);
+    for (n, decoded) in line.iter().enumerate() {
+        translator.effect = effects[n];
+        translator.visible = seen[n];
+        let is_last = ended && n + 1 == line.len();
+        translator.instruction(decoded, is_last);
+    }
+    if !ended {
+        let end = line.last().map_or(0, |d| i64::from(d.op.end));
+        translator.go(end, false);
+    }
+    translator.cold();
+    code.place(translator.asm.bytes());
+    Block {
+        key,
+        bytes: line.last().map_or(0, |d| u64::from(d.op.end)),
+        entries,
+        incoming: Vec::new(),
+    }
+}
+
+/// Whether translated code may be left at an instruction before it is done.
+fn may_exit(decoded: &Decoded, key: Key) -> bool {
+    let insn = &decoded.insn;
+    let touches_memory =
+        (0..insn.op_count()).any(|n| insn.op_kind(n) == OpKind::Memory) && !general::is_lea(insn);
+    touches_memory || !(general::is_known(insn) || key.mode.simd && simd::is_known(insn))
+}
+
+/// Code that is rare, to be placed behind the block.
+enum Cold {
+    /// The helper executes an instruction.
+    Slow {
+        jumps: Vec<Fix>,
+        site: SiteId,
+        /// Where translated code goes on; `None`: it is left.
+        resume: Option<Offset>,
+    },
+    /// A jump within the page that is not linked yet.
+    Link {
+        jump: Fix,
+        target: u16,
+        flags: Where,
+        is_branch: bool,
+    },
+    /// A conditional jump to another page.
+    Far {
+        jump: Fix,
+        offset: i64,
+        flags: Where,
+    },
+    /// The jump cache doesn't know the target.
+    Miss { jump: Fix, site: SiteId },
+}
+
+struct Translator<'a> {
+    asm: Asm,
+    key: Key,
+    id: BlockId,
+    /// Where the block starts, from the start of the page.
+    offset: i64,
+    /// Where the guest's flags are, at the present place.
+    flags: Where,
+    cold: Vec<Cold>,
+    sites: &'a mut Sites,
+    routines: &'a Routines,
+    encoder: Encoder,
+    info: &'a mut InstructionInfoFactory,
+    /// Whether anyone may see the flags as the present instruction leaves them.
+    visible: bool,
+    /// What the present instruction does to the flags.
+    effect: Effect,
+}
+
+impl Translator<'_> {
+    /// The ways in.
+    fn entries(&mut self, has_simd: bool) -> Entries {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "an offset in a page"
+        )]
+        let offset = self.offset as u16;
+        let stop = self.asm.here();
+        let site = self.sites.add(Site::Stop { offset });
+        self.leave(site, self.flags);
+        let far = self.asm.here();
+        if self.flags == Where::Saved {
+            let disp = -i32::from(offset);
+            self.asm.lea(ADDRESS, Mem::base(ADDRESS, disp));
+            self.asm.store(Mem::frame(at::CODE_BASE), ADDRESS);
+        }
+        let branch = self.asm.here();
+        self.asm.load(ADDRESS, Mem::frame(at::COUNT));
+        self.asm.lea(ADDRESS, Mem::base(ADDRESS, -1));
+        self.asm.store(Mem::frame(at::COUNT), ADDRESS);
+        self.asm.jrcxz_to(stop);
+        let plain = self.asm.here();
+        if has_simd && self.key.mode.simd {
+            self.asm.load(ADDRESS, Mem::frame(at::SIMD_ABSENT));
+            let present = self.asm.jrcxz();
+            self.asm.call_to(self.routines.load_simd);
+            self.asm.bind_near(present);
+        }
+        Entries { far, branch, plain }
+    }
+
+    fn instruction(&mut self, decoded: &Decoded, is_last: bool) {
+        let done = if is_last {
+            self.branch(decoded)
+        } else {
+            self.general(decoded)
+                || self.shift(decoded)
+                || self.multiply(decoded)
+                || self.stack(decoded)
+                || self.simd(decoded)
+        };
+        if !done {
+            self.interpret(decoded, is_last);
+        }
+    }
+
+    /// The interpreter executes the instruction, always.
+    fn interpret(&mut self, decoded: &Decoded, is_last: bool) {
+        let site = self.slow_site(decoded, Operand::None, is_last);
+        self.asm.store_constant_32(Mem::frame(at::SITE), site);
+        self.asm.call_to(self.routines.slow(self.flags));
+        self.flags = Where::Both;
+    }
+
+    fn slow_site(&mut self, decoded: &Decoded, operand: Operand, is_last: bool) -> SiteId {
+        let block_offset = u16::try_from(self.offset).expect("an offset in a page");
+        self.sites.add(Site::Slow {
+            op: decoded.op.clone(),
+            block_offset,
+            operand,
+            is_last,
+        })
+    }
+
+    /// The helper does what `decoded` is, where one of `jumps` is taken. The
+    /// flags are saved there.
+    fn slow(
+        &mut self,
+        decoded: &Decoded,
+        operand: Operand,
+        is_last: bool,
+        jumps: Vec<Fix>,
+    ) -> Slow {
+        let site = self.slow_site(decoded, operand, is_last);
+        self.cold.push(Cold::Slow {
+            jumps,
+            site,
+            resume: None,
+        });
+        Slow(self.cold.len() - 1)
+    }
+
+    /// After the helper has done it, translated code goes on here.
+    fn resume(&mut self, slow: &Slow) {
+        let here = self.asm.here();
+        if let Cold::Slow { resume, .. } = &mut self.cold[slow.0] {
+            *resume = Some(here);
+        }
+    }
+
+    /// Leaves translated code at `site`.
+    fn leave(&mut self, site: SiteId, flags: Where) {
+        self.asm.store_constant_32(Mem::frame(at::SITE), site);
+        self.asm.jmp_to(self.routines.leave(flags));
+    }
+
+    /// Saves the flags, so that the host's may be used.
+    fn save_flags(&mut self) {
+        match self.flags {
+            Where::Host => {
+                self.asm.lahf();
+                self.asm.seto_al();
+                self.flags = Where::Both;
+            }
+            Where::HostWithoutAf => {
+                self.asm.lahf();
+                self.asm.seto_al();
+                self.asm.and_ah(WITHOUT_AF);
+                self.flags = Where::Saved;
+            }
+            Where::Saved | Where::Both | Where::Dead => {}
+        }
+    }
+
+    /// The host's flags have been used for something else.
+    fn clobber_flags(&mut self) {
+        if self.flags == Where::Both {
+            self.flags = Where::Saved;
+        }
+        debug_assert!(!matches!(self.flags, Where::Host | Where::HostWithoutAf));
+    }
+
+    /// Brings the flags into the host's. They stay saved, unless the present
+    /// instruction writes any.
+    fn restore_flags(&mut self) {
+        if self.flags == Where::Saved {
+            self.asm.add_al(0x7f);
+            self.asm.sahf();
+            if self.effect.writes == 0 {
+                self.asm.seto_al();
+                self.flags = Where::Both;
+            } else {
+                self.flags = Where::Host;
+            }
+        }
+    }
+
+    /// Before the present instruction, which is about to run on the host's
+    /// flags: brings there what it reads or leaves alone.
+    fn flags_before(&mut self) {
+        let Effect { reads, writes } = self.effect;
+        let keeps_some = writes != 0 && !self.effect.is_complete() && self.visible;
+        if reads != 0 || keeps_some {
+            self.restore_flags();
+        }
+    }
+
+    /// After the present instruction, which has run on the host's flags.
+    fn flags_after(&mut self) {
+        if self.effect.writes == 0 {
+            return;
+        }
+        let af_is_stale = self.flags == Where::HostWithoutAf
+            && self.effect.writes & iced_x86::RflagsBits::AF == 0;
+        self.flags = match (self.visible, af_is_stale) {
+            (false, _) => Where::Dead,
+            (true, true) => Where::HostWithoutAf,
+            (true, false) => Where::Host,
+        };
+    }
+
+    /// The code for what is rare.
+    fn cold(&mut self) {
+        for cold in std::mem::take(&mut self.cold) {
+            match cold {
+                Cold::Slow {
+                    jumps,
+                    site,
+                    resume,
+                } => {
+                    jumps.into_iter().for_each(|jump| self.asm.bind(jump));
+                    self.asm.store_constant_32(Mem::frame(at::SITE), site);
+                    self.asm.call_to(self.routines.slow(Where::Saved));
+                    if let Some(resume) = resume {
+                        self.asm.jmp_to(resume);
+                    }
+                }
+                Cold::Link {
+                    jump,
+                    target,
+                    flags,
+                    is_branch,
+                } => {
+                    self.asm.bind(jump);
+                    let site = self.sites.add(Site::Link(Link {
+                        from: self.id,
+                        target,
+                        flags,
+                        is_branch,
+                        jump: self.asm.offset_of(jump),
+                        stub: self.asm.here(),
+                    }));
+                    self.leave(site, flags);
+                }
+                Cold::Far {
+                    jump,
+                    offset,
+                    flags,
+                } => {
+                    self.asm.bind(jump);
+                    self.flags = flags;
+                    self.far(offset);
+                }
+                Cold::Miss { jump, site } => {
+                    self.asm.bind(jump);
+                    self.leave(site, Where::Saved);
+                }
+            }
+        }
+        // Those that far jumps have added.
+        if !self.cold.is_empty() {
+            self.cold();
+        }
+    }
+}
+
+/// A way to the helper.
+struct Slow(usize);
+
+#[cfg(test)]
+mod tests;

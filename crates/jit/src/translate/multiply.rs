@@ -1,0 +1,246 @@
+//! MUL, IMUL, DIV, IDIV, CMPXCHG and the sign extensions of the accumulator:
+//! instructions with registers of their own, or with flags that differ between
+//! makes of processors.
+
+use cpu::Decoded;
+use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+
+use super::general::rewrite;
+use super::memory::{Access, guest_number};
+use super::{Slow, Translator};
+use crate::asm::{Alu, Condition, Mem};
+use crate::flag::Where;
+use crate::frame::at;
+use crate::register::{ACCUMULATOR, ADDRESS, DX, FLAGS, Host, INDEX};
+use crate::site::Operand;
+
+/// Whether it is one of these, and can't fault where it has no memory operand.
+pub(super) fn is_known(insn: &Instruction) -> bool {
+    use Mnemonic as M;
+    match insn.mnemonic() {
+        M::Imul if insn.op_count() > 1 => true,
+        M::Mul | M::Imul => operand_bytes(insn) >= 4,
+        M::Cbw | M::Cwde | M::Cdqe | M::Cdq | M::Cqo => true,
+        _ => false,
+    }
+}
+
+fn operand_bytes(insn: &Instruction) -> usize {
+    match insn.op_kind(0) {
+        OpKind::Register => insn.op_register(0).size(),
+        _ => insn.memory_size().size(),
+    }
+}
+
+impl Translator<'_> {
+    /// One of these instructions.
+    pub(super) fn multiply(&mut self, decoded: &Decoded) -> bool {
+        use Mnemonic as M;
+        let insn = &decoded.insn;
+        match insn.mnemonic() {
+            M::Imul if insn.op_count() > 1 => self.product(decoded),
+            M::Mul => self.wide_product(decoded, 4),
+            M::Imul => self.wide_product(decoded, 5),
+            M::Div => self.quotient(decoded, 6),
+            M::Idiv => self.quotient(decoded, 7),
+            M::Cmpxchg => self.compare_exchange(decoded),
+            M::Cbw => self.widen(1, 2),
+            M::Cwde => self.widen(2, 4),
+            M::Cdqe => self.widen(4, 8),
+            M::Cdq => self.spread(false),
+            M::Cqo => self.spread(true),
+            _ => false,
+        }
+    }
+
+    fn widen(&mut self, from: usize, to: usize) -> bool {
+        self.asm.movsx(ACCUMULATOR, ACCUMULATOR, from, to);
+        true
+    }
+
+    /// The accumulator's sign in all of `rdx`; no flags.
+    fn spread(&mut self, wide: bool) -> bool {
+        if matches!(self.flags, Where::Host | Where::HostWithoutAf) {
+            // Then `rax` is free.
+            self.asm.mov(FLAGS, ACCUMULATOR);
+            self.asm.spread_ax(wide);
+            return true;
+        }
+        self.clobber_flags();
+        if wide {
+            self.asm.mov(DX, ACCUMULATOR);
+            self.asm.sar(DX, 63);
+        } else {
+            self.asm.mov_32(DX, ACCUMULATOR);
+            self.asm.sar_32(DX, 31);
+        }
+        true
+    }
+
+    /// IMUL with two or three operands.
+    fn product(&mut self, decoded: &Decoded) -> bool {
+        let insn = &decoded.insn;
+        let has_memory = insn.op_kind(1) == OpKind::Memory;
+        let spare: &[Host] = if has_memory {
+            &[INDEX]
+        } else {
+            &[INDEX, ADDRESS]
+        };
+        let Some(rewritten) = rewrite(&mut self.encoder, self.info, insn, spare) else {
+            return false;
+        };
+        let slow = rewritten.access.map(|access| self.operand(decoded, access));
+        rewritten.load(&mut self.asm);
+        self.asm.raw(&rewritten.bytes);
+        rewritten.store(&mut self.asm);
+        let register = insn.op_register(0);
+        // The first loan went to the first operand.
+        let result = match crate::register::home(guest_number(register)) {
+            crate::register::Home::Host(host) => host,
+            crate::register::Home::Frame => INDEX,
+        };
+        self.product_flags(result, register.size());
+        if let Some(slow) = slow {
+            self.resume(&slow);
+        }
+        true
+    }
+
+    /// CF and OF as the host has them; SF, ZF and PF by `result`; AF 0.
+    fn product_flags(&mut self, result: Host, bytes: usize) {
+        if !self.visible {
+            self.flags = Where::Dead;
+            return;
+        }
+        self.asm.seto_al();
+        self.asm.test(result, bytes);
+        self.asm.lahf();
+        self.asm.or_ah_al();
+        self.flags = Where::Saved;
+    }
+
+    /// The operand of a one-operand instruction in a host register; and the way
+    /// to the helper, if it lies in memory.
+    fn single_operand(&mut self, decoded: &Decoded) -> Option<(Host, Option<Slow>)> {
+        let insn = &decoded.insn;
+        if insn.op_kind(0) == OpKind::Register {
+            return Some((self.in_host(insn.op_register(0), INDEX), None));
+        }
+        if !Self::has_plain_address(insn) {
+            return None;
+        }
+        let bytes = insn.memory_size().size();
+        let access = Access {
+            bytes: u8::try_from(bytes).expect("4 or 8"),
+            write: false,
+            aligned: false,
+        };
+        let slow = self.operand(decoded, access);
+        if bytes == 8 {
+            self.asm.load(INDEX, Mem::base(ADDRESS, 0));
+        } else {
+            self.asm.load_32(INDEX, Mem::base(ADDRESS, 0));
+        }
+        Some((INDEX, Some(slow)))
+    }
+
+    fn wide_product(&mut self, decoded: &Decoded, number: u8) -> bool {
+        let bytes = operand_bytes(&decoded.insn);
+        if bytes < 4 {
+            return false;
+        }
+        let Some((operand, slow)) = self.single_operand(decoded) else {
+            return false;
+        };
+        self.asm.mov(FLAGS, ACCUMULATOR);
+        self.asm.unary(bytes == 8, number, operand);
+        self.asm.mov(ACCUMULATOR, FLAGS);
+        self.product_flags(ACCUMULATOR, bytes);
+        if let Some(slow) = slow {
+            self.resume(&slow);
+        }
+        true
+    }
+
+    /// DIV and IDIV, where it is plain that the quotient fits. The flags stay.
+    fn quotient(&mut self, decoded: &Decoded, number: u8) -> bool {
+        let bytes = operand_bytes(&decoded.insn);
+        if bytes < 4 {
+            return false;
+        }
+        let wide = bytes == 8;
+        self.save_flags();
+        let Some((divisor, in_memory)) = self.single_operand(decoded) else {
+            return false;
+        };
+        self.clobber_flags();
+        let jumps = if number == 6 {
+            // The upper half is below the divisor.
+            self.asm.cmp(wide, DX, divisor);
+            vec![self.asm.jcc(Condition::ABOVE_OR_EQUAL)]
+        } else {
+            // The dividend is a sign extension, and the divisor neither 0 nor -1.
+            if wide {
+                self.asm.mov(ADDRESS, ACCUMULATOR);
+                self.asm.sar(ADDRESS, 63);
+            } else {
+                self.asm.mov_32(ADDRESS, ACCUMULATOR);
+                self.asm.sar_32(ADDRESS, 31);
+            }
+            self.asm.cmp(wide, ADDRESS, DX);
+            let extended = self.asm.jcc(Condition::NOT_EQUAL);
+            if wide {
+                self.asm.lea(ADDRESS, Mem::base(divisor, 1));
+                self.asm.alu_constant(Alu::Cmp, ADDRESS, 1);
+            } else {
+                self.asm.lea_32(ADDRESS, Mem::base(divisor, 1));
+                self.asm.alu_constant_32(Alu::Cmp, ADDRESS, 1);
+            }
+            vec![extended, self.asm.jcc(Condition::BELOW_OR_EQUAL)]
+        };
+        let slow = self.slow(decoded, Operand::None, false, jumps);
+        self.asm.store(Mem::frame(at::TEMP), FLAGS);
+        self.asm.mov(FLAGS, ACCUMULATOR);
+        self.asm.unary(wide, number, divisor);
+        self.asm.mov(ACCUMULATOR, FLAGS);
+        self.asm.load(FLAGS, Mem::frame(at::TEMP));
+        self.resume(&slow);
+        if let Some(slow) = in_memory {
+            self.resume(&slow);
+        }
+        true
+    }
+
+    /// CMPXCHG in memory; the host's `rax` is free once the address is found.
+    fn compare_exchange(&mut self, decoded: &Decoded) -> bool {
+        let insn = &decoded.insn;
+        let source = insn.op_register(1);
+        let plain = insn.op_kind(0) == OpKind::Memory
+            && !matches!(
+                source,
+                Register::AH | Register::CH | Register::DH | Register::BH
+            );
+        if !plain {
+            return false;
+        }
+        let Some(rewritten) = rewrite(&mut self.encoder, self.info, insn, &[INDEX]) else {
+            return false;
+        };
+        let Some(access) = rewritten.access else {
+            return false;
+        };
+        let access = Access {
+            write: true,
+            ..access
+        };
+        let slow = self.operand(decoded, access);
+        rewritten.load(&mut self.asm);
+        self.asm.mov(FLAGS, ACCUMULATOR);
+        self.asm.raw(&rewritten.bytes);
+        self.asm.mov(ACCUMULATOR, FLAGS);
+        self.flags = Where::Host;
+        self.flags_after();
+        self.resume(&slow);
+        true
+    }
+}

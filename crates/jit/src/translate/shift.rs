@@ -1,0 +1,174 @@
+//! Shifts, rotations and bit scans, whose flags differ between makes of
+//! processors: here they come out as `cpu` defines them (docs/determinism.md).
+
+use cpu::Decoded;
+use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+
+use super::Translator;
+use super::memory::{Access, guest_number};
+use crate::asm::Mem;
+use crate::flag::Where;
+use crate::frame::at;
+use crate::register::{ADDRESS, COUNTER, Home, Host, INDEX, home};
+use crate::routine::WITHOUT_AF;
+
+/// Whether it is one of these, with operands that need no helper. A memory
+/// operand may need it all the same.
+pub(super) fn is_known(insn: &Instruction) -> bool {
+    kind(insn).is_some()
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// A shift or rotation by an immediate.
+    Immediate,
+    /// SHL, SHR or SAR by CL, by its number in opcode 0xd3.
+    ByCounter(u8),
+    /// BSF or BSR, by its opcode.
+    Scan(u8),
+}
+
+fn kind(insn: &Instruction) -> Option<Kind> {
+    use Mnemonic as M;
+    if insn.op_count() != 2 {
+        return None;
+    }
+    let bytes = match insn.op_kind(0) {
+        OpKind::Register => insn.op_register(0).size(),
+        _ => insn.memory_size().size(),
+    };
+    let is_wide = bytes >= 4;
+    let mnemonic = insn.mnemonic();
+    let (is_shift, number) = match mnemonic {
+        M::Shl | M::Sal => (true, 4),
+        M::Shr => (true, 5),
+        M::Sar => (true, 7),
+        M::Rol | M::Ror | M::Rcl | M::Rcr => (false, 0),
+        M::Bsf if is_wide => return Some(Kind::Scan(0xbc)),
+        M::Bsr if is_wide => return Some(Kind::Scan(0xbd)),
+        _ => return None,
+    };
+    if insn.op_kind(1) != OpKind::Register {
+        // Narrow ones have counts beyond the width.
+        let count = insn.immediate8() & if bytes == 8 { 63 } else { 31 };
+        return (count != 0 && (is_wide || usize::from(count) < 8 * bytes))
+            .then_some(Kind::Immediate);
+    }
+    let in_register = insn.op_kind(0) == OpKind::Register;
+    (is_shift && is_wide && in_register && insn.op_register(1) == Register::CL)
+        .then_some(Kind::ByCounter(number))
+}
+
+impl Translator<'_> {
+    /// A shift, rotation or bit scan.
+    pub(super) fn shift(&mut self, decoded: &Decoded) -> bool {
+        let insn = &decoded.insn;
+        match kind(insn) {
+            None => false,
+            Some(Kind::Immediate) => self.shift_immediate(decoded),
+            Some(Kind::ByCounter(number)) => self.shift_by_counter(insn, number),
+            Some(Kind::Scan(opcode)) => self.scan(decoded, opcode),
+        }
+    }
+
+    fn shift_immediate(&mut self, decoded: &Decoded) -> bool {
+        use Mnemonic as M;
+        let is_shift = matches!(decoded.insn.mnemonic(), M::Shl | M::Sal | M::Shr | M::Sar);
+        if !self.again(decoded, false) {
+            return false;
+        }
+        if is_shift && self.flags == Where::Host {
+            self.flags = Where::HostWithoutAf;
+        }
+        true
+    }
+
+    fn shift_by_counter(&mut self, insn: &Instruction, number: u8) -> bool {
+        let register = insn.op_register(0);
+        let wide = register.size() == 8;
+        let guest = guest_number(register);
+        // Before anything is written: the target may be what counts.
+        let target = self.in_host(register, INDEX);
+        if self.visible {
+            // A count of 0 changes no flag.
+            self.save_flags();
+            self.clobber_flags();
+            self.asm.mov(ADDRESS, COUNTER);
+            if !wide {
+                self.asm.mov_32(target, target);
+            }
+            let mask = if wide { 63 } else { 31 };
+            self.asm
+                .alu_constant_32(crate::asm::Alu::And, ADDRESS, mask);
+            let zero = self.asm.jrcxz();
+            self.asm.shift_by_cl(wide, number, target);
+            self.asm.lahf();
+            self.asm.seto_al();
+            self.asm.and_ah(WITHOUT_AF);
+            self.asm.bind_near(zero);
+            self.flags = Where::Saved;
+        } else {
+            self.asm.mov(ADDRESS, COUNTER);
+            self.asm.shift_by_cl(wide, number, target);
+            self.flags = Where::Dead;
+        }
+        self.give(guest, target);
+        true
+    }
+
+    /// Stores a guest register that lives in the frame.
+    pub(super) fn give(&mut self, guest: u8, from: Host) {
+        if home(guest) == Home::Frame {
+            self.asm.store(Mem::frame(at::gpr(guest)), from);
+        }
+    }
+
+    fn scan(&mut self, decoded: &Decoded, opcode: u8) -> bool {
+        let insn = &decoded.insn;
+        let register = insn.op_register(0);
+        let wide = register.size() == 8;
+        let guest = guest_number(register);
+        let slow = if insn.op_kind(1) == OpKind::Memory {
+            if !Self::has_plain_address(insn) {
+                return false;
+            }
+            let access = Access {
+                bytes: if wide { 8 } else { 4 },
+                write: false,
+                aligned: false,
+            };
+            let slow = self.operand(decoded, access);
+            if wide {
+                self.asm.load(INDEX, Mem::base(ADDRESS, 0));
+            } else {
+                self.asm.load_32(INDEX, Mem::base(ADDRESS, 0));
+            }
+            self.asm.scan(wide, opcode, INDEX, INDEX);
+            Some(slow)
+        } else {
+            self.save_flags();
+            self.clobber_flags();
+            let source = self.in_host(insn.op_register(1), INDEX);
+            self.asm.scan(wide, opcode, INDEX, source);
+            None
+        };
+        // A source of 0 leaves the target as it is, all of it.
+        let target = self.in_host(register, ADDRESS);
+        self.asm.cmovnz(target, INDEX);
+        self.give(guest, target);
+        if self.visible {
+            // All but ZF stay: LAHF's place of it is bit 6.
+            self.asm.setz_cl();
+            self.asm.shl_32(ADDRESS, 6);
+            self.asm.and_ah(!0x40);
+            self.asm.or_ah_cl();
+            self.flags = Where::Saved;
+        } else {
+            self.flags = Where::Dead;
+        }
+        if let Some(slow) = slow {
+            self.resume(&slow);
+        }
+        true
+    }
+}

@@ -1,0 +1,68 @@
+//! The host code of telling blocks, as it should be.
+
+use ::memory::Ram;
+use cpu::{Cpu, Space};
+use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter};
+use x86::Physical;
+
+use super::*;
+use crate::cache::Mode;
+
+/// The host code of `guest`, a line an instruction, from its plain entry on to
+/// where the code for what is rare begins. The block expects the flags saved.
+fn text(guest: &[u8]) -> Vec<String> {
+    let ram = Ram::new(1 << 20).expect("a small mapping");
+    ram.write(Physical(0x1000), guest).expect("it is RAM");
+    let mut cpu = Cpu::new(ram);
+    cpu.code_size = cpu::CodeSize::Bits64;
+    let key = Key {
+        start: Physical(0x1000),
+        mode: Mode {
+            space: Space::User as u8,
+            simd: true,
+        },
+        flags: Where::Saved,
+    };
+    let (line, ended) = cpu::straight_line(&cpu, key.start);
+    let mut code = Code::new().expect("memory for code");
+    let routines = Routines::write(&mut code);
+    let mut sites = Sites::default();
+    let block = translate(key, 0, &line, ended, &mut code, &mut sites, &routines);
+    let bytes = code.read(block.entries.plain, code.next());
+    let mut formatter = GasFormatter::new();
+    let mut lines = Vec::new();
+    let decoder = Decoder::with_ip(64, &bytes, 0, DecoderOptions::NONE);
+    for insn in decoder {
+        if insn.mnemonic() == iced_x86::Mnemonic::Mov && insn.memory_displacement64() == 8 {
+            break;
+        }
+        let mut line = String::new();
+        formatter.format(&insn, &mut line);
+        lines.push(line);
+    }
+    lines
+}
+
+#[test]
+fn register_arithmetic_is_emitted_as_it_is() {
+    // add rcx, rax; imul rax, rcx (whose flags nobody sees); add rbx, 1; jmp .
+    let guest = [
+        0x48, 0x01, 0xc1, 0x48, 0x0f, 0xaf, 0xc1, 0x48, 0x83, 0xc3, 0x01, 0xeb, 0xfe,
+    ];
+    let found = text(&guest);
+    assert_eq!(
+        found[..3],
+        ["add %rbx,%r10", "imul %r10,%rbx", "add $1,%r11"]
+    );
+}
+
+#[test]
+fn flags_are_saved_once_before_memory_is_touched() {
+    // add rcx, rax; mov rdx, [rsi]; mov rdi, [rsi]; jmp .
+    let guest = [
+        0x48, 0x01, 0xc1, 0x48, 0x8b, 0x16, 0x48, 0x8b, 0x3e, 0xeb, 0xfe,
+    ];
+    let found = text(&guest);
+    assert_eq!(found.iter().filter(|line| *line == "lahf").count(), 1);
+    assert!(found.contains(&"mov (%rcx),%rdx".to_owned()), "{found:?}");
+}
