@@ -1,4 +1,4 @@
-//! The only window to the world: console, clock, entropy, signals.
+//! The only window to the world: console, clock, entropy, signals, disks.
 //!
 //! Everything below this crate is a function of its inputs. Whatever is not
 //! (what time it is, what was typed, what is random, that someone wants us to
@@ -8,6 +8,7 @@
 mod arrival;
 mod clock;
 mod console;
+pub mod disk;
 mod entropy;
 mod escape;
 mod signals;
