@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use session::{Checks, Flip, When};
 
+use crate::disks::DiskOption;
 use crate::size;
 
 /// A virtual machine that is its own flight recorder: it boots an unmodified
@@ -79,6 +80,10 @@ pub(crate) struct Record {
     /// themselves (full)
     #[arg(long, value_name = "normal|full", default_value_t)]
     pub(crate) checks: Checks,
+    /// Copy the contents of all disks into the recording, so that it needs no
+    /// image any more
+    #[arg(long, requires = "disk")]
+    pub(crate) embed: bool,
 }
 
 /// The machine. Without --kernel it is the default guest: Debian's kernel with
@@ -98,6 +103,10 @@ pub(crate) struct Machine {
     /// Guest memory, as in 512M or 4G
     #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = size::parse)]
     pub(crate) memory: u64,
+    /// A disk, raw or qcow2; may be given more than once. The image is never
+    /// written: what the guest writes goes to the recording, or is forgotten
+    #[arg(long, value_name = "FILE[,ro][,serial=NAME][,format=raw|qcow2]")]
+    pub(crate) disk: Vec<DiskOption>,
     /// How the kernel is entered
     #[arg(long, value_enum, default_value_t)]
     pub(crate) boot: Boot,
@@ -156,6 +165,10 @@ pub(crate) struct Replay {
     /// memory written since the last, or all of memory (full)
     #[arg(long, value_name = "normal|full", default_value_t)]
     pub(crate) checks: Checks,
+    /// Where the image of a disk is now, if it was moved; may be given more
+    /// than once. Its contents must be those that the recording began with
+    #[arg(long, value_name = "FILE[,format=raw|qcow2]")]
+    pub(crate) base: Vec<DiskOption>,
     /// Test the checks: flip a bit of guest memory after so many branches
     #[arg(long, value_name = "ADDRESS:BIT@BRANCHES")]
     pub(crate) inject_flip: Option<Flip>,

@@ -27,9 +27,17 @@ impl Exit {
 
     /// The code that `error` deserves.
     pub(crate) fn of(error: &anyhow::Error) -> Exit {
-        match error.downcast_ref::<session::Error>() {
-            Some(error) if error.is_alteration() => Exit::No,
-            _ => Exit::Unknown,
+        let is_altered = error
+            .downcast_ref::<session::Error>()
+            .is_some_and(session::Error::is_alteration);
+        let is_another = matches!(
+            error.downcast_ref::<host::disk::Error>(),
+            Some(host::disk::Error::Other { .. })
+        );
+        if is_altered || is_another {
+            Exit::No
+        } else {
+            Exit::Unknown
         }
     }
 }

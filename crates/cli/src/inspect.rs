@@ -22,10 +22,17 @@ pub(crate) fn verify(arguments: &Dir, report: &Report) -> Result<Exit> {
         let text = "is not whole: its recorder was cut off before it could close it; what stands there is unaltered";
         (Exit::No, format!("{dir} {text}"))
     };
+    let disks = &recording.manifest().disks;
+    let outside = disks.iter().filter(|disk| !disk.embedded).count();
     let text = format!(
-        "{text}: {} events in {} frames, {images} images.",
+        "{text}: {} events in {} frames, {images} images.{}",
         info.events(),
-        info.frames
+        info.frames,
+        if outside > 0 {
+            "\nThe images of its disks lie outside of it: a replay checks them."
+        } else {
+            ""
+        }
     );
     let fields = json!({
         "whole": info.is_whole(),
@@ -33,6 +40,7 @@ pub(crate) fn verify(arguments: &Dir, report: &Report) -> Result<Exit> {
         "events": info.events(),
         "frames": info.frames,
         "images": images,
+        "images_outside": outside,
         "chain": info.chain.to_string(),
         "tail_bytes_lost": info.tail.as_ref().map_or(0, |tail| tail.bytes_lost),
     });
@@ -68,6 +76,20 @@ fn describe(manifest: &Manifest, info: &Info) -> String {
         lines.push(format!(
             "{:<13} {} bytes, BLAKE3 {}",
             image.name, image.bytes, image.digest
+        ));
+    }
+    for (number, disk) in manifest.disks.iter().enumerate() {
+        lines.push(format!(
+            "disk {number:<8} {} bytes{}, serial {}, BLAKE3 {}; {}",
+            disk.bytes,
+            if disk.read_only { ", read-only" } else { "" },
+            disk.serial,
+            disk.digest,
+            if disk.embedded {
+                "embedded".to_owned()
+            } else {
+                format!("lies on {} ({})", disk.path, disk.format)
+            }
         ));
     }
     let end = match info.ended {

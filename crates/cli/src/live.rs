@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use session::{About, Ended, How, OnReset, Seconds};
 
 use crate::args::{Engine, Machine, Record, Run};
+use crate::disks;
 use crate::exit::Exit;
 use crate::kernel;
 use crate::outside::Outside;
@@ -35,12 +36,13 @@ fn engine_name(engine: EngineKind) -> &'static str {
 
 pub(crate) fn run(arguments: &Run, report: &Report) -> Result<Exit> {
     let engine = engine(arguments.machine.engine);
-    let (config, images) = kernel::machine(&arguments.machine, report)?;
+    let drives = disks::open(&arguments.machine.disk, false, report)?;
+    let (mut config, images) = kernel::machine(&arguments.machine, report)?;
+    disks::configure(&mut config, &drives);
+    let disks = disks::forgotten(drives)?;
     let console = open(&arguments.machine, report)?;
     let how = how(&arguments.machine, engine);
-    let ended = session::run(&config, &images, how, Vec::new(), || {
-        Outside::begin(console)
-    })?;
+    let ended = session::run(&config, &images, how, disks, || Outside::begin(console))?;
     let text = format!("{}.", what_happened(&ended));
     Ok(report.finish(exit(&ended), &text, fields(&ended)))
 }
@@ -51,13 +53,17 @@ pub(crate) fn record(arguments: &Record, report: &Report) -> Result<Exit> {
     if dir.symlink_metadata().is_ok() {
         return Err(session::Error::Exists(dir.clone()).into());
     }
-    let (config, images) = kernel::machine(&arguments.machine, report)?;
+    let drives = disks::open(&arguments.machine.disk, true, report)?;
+    let (mut config, images) = kernel::machine(&arguments.machine, report)?;
+    disks::configure(&mut config, &drives);
+    let stamps = disks::stamps(&drives);
     let host::Description { kernel, cpu } = host::Description::read();
     let about = About {
         program: concat!("revirt ", env!("CARGO_PKG_VERSION")).to_owned(),
         engine: engine_name(engine).to_owned(),
         checks: arguments.checks,
         host: session::Host { kernel, cpu },
+        disks: disks::describe(&drives, arguments.embed),
     };
     let console = open(&arguments.machine, report)?;
     let ended = session::record(
@@ -66,9 +72,13 @@ pub(crate) fn record(arguments: &Record, report: &Report) -> Result<Exit> {
         &images,
         how(&arguments.machine, engine),
         about,
-        |_| Ok(Vec::new()),
+        |layout| disks::kept(drives, arguments.embed, layout, report),
         || Outside::begin(console),
     )?;
+    if !arguments.embed {
+        // What was recorded stands, but only the image as it was replays it.
+        stamps.iter().try_for_each(host::disk::Stamps::check)?;
+    }
     let text = format!(
         "{}.\nRecorded in {dir} ({events} events). Replay it with: revirt replay {dir}",
         what_happened(&ended),

@@ -4,11 +4,13 @@
 //! printed there while a guest runs; all that we say goes to standard error.
 
 mod args;
+mod disks;
 mod exit;
 mod inspect;
 mod kernel;
 mod live;
 mod outside;
+mod progress;
 mod replay;
 mod report;
 mod size;

@@ -11,6 +11,7 @@ use session::{
 };
 
 use crate::args::Replay;
+use crate::disks;
 use crate::exit::Exit;
 use crate::live::engine;
 use crate::outside::Screen;
@@ -65,8 +66,9 @@ pub(crate) fn replay(arguments: &Replay, report: &Report) -> Result<Exit> {
         flip: arguments.inject_flip,
     };
     let recording = Recording::open(&arguments.dir)?;
+    let disks = disks::recorded(&recording, &arguments.base, report)?;
     let mut screening = Screening::new(report);
-    let replayed = session::replay(&recording, options, Vec::new(), &mut screening);
+    let replayed = session::replay(&recording, options, disks, &mut screening);
     screening.bar.finish_and_clear();
     let replayed = replayed?;
     let exit = match replayed.outcome {

@@ -17,7 +17,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) names: &'a [String],
     /// The names that busybox answers to.
     pub(crate) applets: &'a [String],
-    /// Kernel modules: file names and contents.
+    /// The kernel's modules and their list, by path.
     pub(crate) modules: &'a [(String, Vec<u8>)],
 }
 
@@ -32,6 +32,7 @@ pub(crate) fn archive(parts: &Parts<'_>) -> Vec<u8> {
         "etc/acpi/PWRF",
         "lib",
         "lib/modules",
+        "mnt",
         "proc",
         "root",
         "sys",
@@ -39,6 +40,7 @@ pub(crate) fn archive(parts: &Parts<'_>) -> Vec<u8> {
     ] {
         archive.directory(name);
     }
+    archive.directory("lib/modules");
     // The kernel opens /dev/console for /init before anything is mounted.
     archive.character_device("dev/console", 5, 1);
     archive.character_device("dev/null", 1, 3);
@@ -55,8 +57,16 @@ pub(crate) fn archive(parts: &Parts<'_>) -> Vec<u8> {
         archive.link(&format!("bin/{name}"), "programs");
     }
     archive.file("bin/ia32", true, parts.ia32);
-    for (name, content) in parts.modules {
-        archive.file(&format!("lib/modules/{name}"), false, content);
+    let mut folder = None;
+    for (path, bytes) in parts.modules {
+        let parent = path.rsplit_once('/').map(|(parent, _)| parent);
+        if parent != folder {
+            parent
+                .into_iter()
+                .for_each(|parent| archive.directory(parent));
+            folder = parent;
+        }
+        archive.file(path, false, bytes);
     }
     for (path, text) in sources::INITRAMFS {
         archive.file(path, text.starts_with("#!"), text.as_bytes());

@@ -11,8 +11,8 @@
 //! | path | what |
 //! |---|---|
 //! | `cloud/vmlinuz` | the kernel of `linux-image-cloud-amd64` |
-//! | `cloud/modules/*.ko` | those of its modules that our guests load |
 //! | `generic/vmlinuz` | the kernel of `linux-image-amd64` |
+//! | `*/modules/VERSION` | those of a kernel's modules that a first root file system needs, and lists that name them |
 //! | `default/initrd` | the default guest's initramfs, uncompressed: quickest to boot |
 //! | `default/initrd.gz` | the same, compressed with gzip |
 //! | `default/programs`, `default/ia32` | the programs in it, for running them on the host |
@@ -24,6 +24,7 @@ pub mod cpio;
 mod debian;
 mod error;
 mod initramfs;
+mod modules;
 mod sources;
 mod tool;
 
@@ -36,9 +37,6 @@ use std::process::Command;
 
 /// The kernel command line of the default guest.
 pub const DEFAULT_APPEND: &str = "console=ttyS0";
-
-/// The modules that the default guest loads, which hear its power button: paths in the kernel's folder of modules.
-const MODULES: [&str; 2] = ["drivers/acpi/button.ko", "drivers/input/evdev.ko"];
 
 /// The line that the default guest prints when its shell is about to start.
 pub const READY: &str = "ReVirt guest ready.";
@@ -169,9 +167,8 @@ impl Guests {
     }
 
     fn kernel_part(&self, kernel: Kernel) -> Result<PathBuf, Error> {
-        // No digest of the package on purpose: a kernel that is there stays, so that a run does not change from day to day.
-        let digest = format!("with modules: {}", MODULES.join(" "));
-        self.part(kernel.part(), &digest, |scratch, output| {
+        // No digest of the package: a kernel that is there stays, so that a run does not change from day to day.
+        self.part(kernel.part(), &modules::described(), |scratch, output| {
             (self.say)(&format!(
                 "Fetching the kernel of Debian's {} ...",
                 kernel.package()
@@ -184,21 +181,13 @@ impl Guests {
                 .map_err(Error::file("read", &boot))?
                 .filter_map(Result::ok)
                 .find(|entry| entry.file_name().to_string_lossy().starts_with("vmlinuz-"))
-                .ok_or(Error::PackageUnexpected {
-                    package,
+                .ok_or_else(|| Error::PackageUnexpected {
+                    package: package.clone(),
                     what: "boot/vmlinuz-*",
                 })?
                 .path();
             move_file(&image, &output.join("vmlinuz"))?;
-            let folder = output.join("modules");
-            fs::create_dir(&folder).map_err(Error::file("create", &folder))?;
-            let all = unpacked.root.join("lib/modules");
-            let release = only_entry(&all)?;
-            for module in MODULES {
-                let path = release.join("kernel").join(module);
-                let name = path.file_name().expect("a module has a name");
-                move_file(&path, &folder.join(name))?;
-            }
+            modules::collect(&unpacked.root, &package, &output.join("modules"))?;
             Ok(unpacked.identity)
         })
     }
@@ -248,8 +237,8 @@ impl Guests {
 
     fn default_part(&self) -> Result<PathBuf, Error> {
         let kernel = self.kernel_part(Kernel::Cloud)?;
-        // Modules fit one kernel only.
-        let digest = format!("{} and {}", sources_digest(), first_line(&kernel)?);
+        let modules = modules::files(&kernel.join("modules"))?;
+        let digest = digest_with(&modules);
         self.part("default", &digest, |scratch, output| {
             (self.say)("Building the default guest's initramfs ...");
             compile::programs(scratch, &output.join("programs"))?;
@@ -272,7 +261,7 @@ impl Guests {
                 ia32: &read(&output.join("ia32"))?,
                 names: &names,
                 applets: &applets,
-                modules: &modules_of(&kernel)?,
+                modules: &modules,
             });
             write(&output.join("initrd"), &archive)?;
             let gz = output.join("initrd.gz");
@@ -294,7 +283,7 @@ impl Guests {
         let place = self.folder.join(name);
         let up_to_date = || {
             fs::read_to_string(place.join("made-from"))
-                .is_ok_and(|text| digest.is_empty() || text.lines().any(|line| line == digest))
+                .is_ok_and(|text| text.lines().any(|line| line == digest))
         };
         if up_to_date() {
             return Ok(place);
@@ -350,31 +339,20 @@ fn sources_digest() -> String {
     format!("sources {}", hasher.finalize().to_hex())
 }
 
-/// What the part in `folder` was made from.
-fn first_line(folder: &Path) -> Result<String, Error> {
-    let path = folder.join("made-from");
-    let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
-    Ok(text.lines().next().unwrap_or_default().to_owned())
-}
-
-/// The modules in a kernel's part: their file names and contents.
-fn modules_of(kernel: &Path) -> Result<Vec<(String, Vec<u8>)>, Error> {
-    MODULES
-        .iter()
-        .map(|module| {
-            let name = module.rsplit('/').next().unwrap_or(module);
-            Ok((name.to_owned(), read(&kernel.join("modules").join(name))?))
-        })
-        .collect()
-}
-
-/// What lies in `folder`, which holds one thing.
-fn only_entry(folder: &Path) -> Result<PathBuf, Error> {
-    let mut entries = fs::read_dir(folder).map_err(Error::file("read", folder))?;
-    let entry = entries
-        .next()
-        .unwrap_or_else(|| Err(std::io::ErrorKind::NotFound.into()));
-    Ok(entry.map_err(Error::file("read", folder))?.path())
+/// [`sources_digest`], with `files` besides.
+fn digest_with(files: &[(String, Vec<u8>)]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for (name, bytes) in files {
+        hasher
+            .update(name.as_bytes())
+            .update(&(bytes.len() as u64).to_le_bytes())
+            .update(bytes);
+    }
+    format!(
+        "{} and modules {}",
+        sources_digest(),
+        hasher.finalize().to_hex()
+    )
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {

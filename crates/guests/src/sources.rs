@@ -95,6 +95,7 @@ macro_rules! kernels {
 /// The bare-metal kernels, one a source.
 pub(crate) const KERNELS: &[Kernel] = kernels!(
     "console" long_mode false,
+    "disk" long_mode false,
     "exceptions" long_mode false,
     "hello" long_mode false,
     "long_mode" long_mode true,

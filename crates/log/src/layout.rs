@@ -32,6 +32,22 @@ impl Layout {
         self.images().join(name)
     }
 
+    /// The contents of disk `number`, if they were embedded.
+    pub fn embedded_disk(&self, number: usize) -> PathBuf {
+        self.image(&format!("disk{number}"))
+    }
+
+    /// The directory of what the guest wrote to its disks. No replay needs it.
+    pub fn disks(&self) -> PathBuf {
+        self.0.join("disks")
+    }
+
+    /// What the guest wrote to disk `number`: files with this name and an
+    /// ending.
+    pub fn disk(&self, number: usize) -> PathBuf {
+        self.disks().join(format!("disk{number}"))
+    }
+
     /// The directory of the log.
     pub fn log(&self) -> PathBuf {
         self.0.join("log")

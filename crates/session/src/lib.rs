@@ -32,7 +32,7 @@ pub use divergence::{Difference, Divergence, Instead};
 pub use error::Error;
 pub use flip::Flip;
 pub use live::{Ended, OnReset};
-pub use manifest::{Host, Image, MachineSummary, Manifest};
+pub use manifest::{Disk, Host, Image, MachineSummary, Manifest};
 pub use recording::{About, Recording};
 pub use registers::RegisterDifference;
 pub use replay::{Options, Outcome, Replayed, replay};
@@ -75,7 +75,8 @@ pub fn run<W: World>(
 }
 
 /// Runs a machine and records it in the new directory `dir`. `disks` gives
-/// the contents of its disks, and may keep what it needs in that directory.
+/// the contents of its disks, and may keep what it needs in
+/// [`log::Layout::disks`] while the guest runs.
 ///
 /// `begin` makes the world, once the machine is ready to run: its clock starts
 /// there.
@@ -103,7 +104,10 @@ pub fn record<W: World>(
     let writer = Writer::create(dir, recording.digest())?;
     let tape = Tape::new(writer, layout, checks);
     let images = how.on_reset.images(images);
-    Live::new(&mut machine, &mut begin(), Some(tape), images).run()
+    let ended = Live::new(&mut machine, &mut begin(), Some(tape), images).run();
+    // What the guest wrote to its disks, a replay writes again.
+    let _ = std::fs::remove_dir_all(recording.layout().disks());
+    ended
 }
 
 impl OnReset {

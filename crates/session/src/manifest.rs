@@ -9,7 +9,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use machine::{BootKind, MachineConfig};
+use machine::{BootKind, DiskConfig, MachineConfig, SECTOR_BYTES};
 use seal::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,9 @@ pub struct Manifest {
     pub config: String,
     /// What the machine was given.
     pub images: Vec<Image>,
+    /// The images that its disks lie on, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<Disk>,
     /// The engine that ran the guest. Any engine replays it.
     pub engine: String,
     /// How much is checked at each event: `normal` or `full`.
@@ -58,6 +61,41 @@ pub struct Image {
     pub bytes: u64,
     /// Its BLAKE3 digest.
     pub digest: String,
+}
+
+/// The image that a disk lies on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Where the image was: an absolute path.
+    pub path: String,
+    /// How it is written down: `raw` or `qcow2`.
+    pub format: String,
+    /// The length of the disk.
+    pub bytes: u64,
+    /// The BLAKE3 digest of the disk's contents at the start.
+    pub digest: String,
+    /// The guest can't write to it.
+    pub read_only: bool,
+    /// Its serial number.
+    pub serial: String,
+    /// Its contents lie in `images/`, too.
+    pub embedded: bool,
+}
+
+impl Disk {
+    /// Whether it says what the machine's configuration says.
+    fn is_of(&self, config: &DiskConfig) -> bool {
+        let DiskConfig {
+            sectors,
+            is_read_only,
+            serial,
+            contents,
+        } = config;
+        self.bytes == sectors * SECTOR_BYTES
+            && self.read_only == *is_read_only
+            && self.serial == *serial
+            && contents.is_some_and(|digest| digest.to_string() == self.digest)
+    }
 }
 
 /// The machine in plain words.
@@ -131,10 +169,18 @@ impl Manifest {
             .ok_or_else(|| damaged("its `config` is not hexadecimal".to_owned()))?;
         let config =
             MachineConfig::from_bytes(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let differs = |what| {
+            damaged(format!(
+                "its `{what}` and its `config` say different things"
+            ))
+        };
         if manifest.machine != MachineSummary::of(&config) {
-            return Err(damaged(
-                "its `machine` and its `config` say different things".to_owned(),
-            ));
+            return Err(differs("machine"));
+        }
+        let mut disks = manifest.disks.iter().zip(&config.disks);
+        let is_same_number = manifest.disks.len() == config.disks.len();
+        if !is_same_number || !disks.all(|(disk, config)| disk.is_of(config)) {
+            return Err(differs("disks"));
         }
         Ok((manifest, config, Digest::of(&text)))
     }
@@ -186,6 +232,7 @@ mod tests {
             machine: MachineSummary::of(&config),
             config: to_hex(&config.to_bytes()),
             images: Vec::new(),
+            disks: Vec::new(),
             engine: "interp".to_owned(),
             checks: "normal".to_owned(),
             registers: vec!["rip".to_owned()],
@@ -223,6 +270,37 @@ mod tests {
     fn what_is_for_people_must_say_what_counts() {
         let mut manifest = manifest();
         manifest.machine.memory_bytes += 4096;
+        assert!(matches!(
+            read(&manifest.text()),
+            Err(Error::Manifest { .. })
+        ));
+    }
+
+    #[test]
+    fn a_disk_must_be_the_configuration_s() {
+        let mut config = MachineConfig::new(1 << 20, Digest::default(), 7);
+        config.disks = vec![DiskConfig {
+            sectors: 8,
+            is_read_only: true,
+            serial: "root".to_owned(),
+            contents: Some(Digest([5; 32])),
+        }];
+        let disk = Disk {
+            path: "/images/root".to_owned(),
+            format: "raw".to_owned(),
+            bytes: 4096,
+            digest: Digest([5; 32]).to_string(),
+            read_only: true,
+            serial: "root".to_owned(),
+            embedded: false,
+        };
+        let mut manifest = Manifest {
+            config: to_hex(&config.to_bytes()),
+            disks: vec![disk],
+            ..manifest()
+        };
+        assert!(read(&manifest.text()).is_ok());
+        manifest.disks[0].bytes = 8192;
         assert!(matches!(
             read(&manifest.text()),
             Err(Error::Manifest { .. })

@@ -11,7 +11,7 @@ use log::Layout;
 use machine::{Images, MachineConfig};
 use seal::Digest;
 
-use crate::manifest::{FORMAT, Image, MachineSummary, to_hex};
+use crate::manifest::{Disk, FORMAT, Image, MachineSummary, to_hex};
 use crate::registers;
 use crate::{Checks, Error, Host, Manifest};
 
@@ -39,6 +39,8 @@ pub struct About {
     pub checks: Checks,
     /// The host.
     pub host: Host,
+    /// The images that the machine's disks lie on.
+    pub disks: Vec<Disk>,
 }
 
 impl Recording {
@@ -94,6 +96,7 @@ impl Recording {
             machine: MachineSummary::of(config),
             config: to_hex(&config.to_bytes()),
             images: list,
+            disks: about.disks,
             engine: about.engine,
             checks: about.checks.to_string(),
             registers: registers.names().to_vec(),
@@ -182,6 +185,17 @@ impl Recording {
     /// The files in `images/` and the digests that the machine's configuration
     /// names.
     pub fn image_digests(&self) -> Vec<(PathBuf, Digest)> {
+        let disks = (0..)
+            .zip(self.manifest.disks.iter().zip(&self.config.disks))
+            .filter(|(_, (disk, _))| disk.embedded)
+            .filter_map(|(number, (_, config))| {
+                Some((self.layout.embedded_disk(number), config.contents?))
+            });
+        self.boot_digests().into_iter().chain(disks).collect()
+    }
+
+    /// The same, of what is loaded before the machine starts.
+    fn boot_digests(&self) -> Vec<(PathBuf, Digest)> {
         let kernel = (self.layout.image(KERNEL), self.config.kernel);
         let initrd = self
             .config
@@ -190,9 +204,9 @@ impl Recording {
         std::iter::once(kernel).chain(initrd).collect()
     }
 
-    /// Reads the images, and checks that they are those of the machine.
+    /// Reads the kernel and the initial RAM disk, and checks that they are those of the machine.
     pub fn images(&self) -> Result<Images, Error> {
-        let mut contents = self.image_digests().into_iter().map(|(path, expected)| {
+        let mut contents = self.boot_digests().into_iter().map(|(path, expected)| {
             let bytes = fs::read(&path).map_err(|source| Error::Read {
                 path: path.clone(),
                 source,

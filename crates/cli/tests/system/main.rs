@@ -1,15 +1,17 @@
 //! The whole command, on real guests.
 //!
 //! Most tests run `guests/kernels/console.c`, which does what it is told in
-//! milliseconds. Those in [`linux`] boot Debian's kernel and want a release
+//! milliseconds. Those in [`linux`] and [`linux_disks`] boot Debian's kernel and want a release
 //! build.
 
 mod bad_input;
 mod bare;
 mod checks;
 mod damage;
+mod disks;
 mod endings;
 mod inspection;
 mod linux;
+mod linux_disks;
 mod recording;
 mod revirt;
