@@ -150,9 +150,6 @@ fn usage_that_makes_no_sense() {
         ],
         &["no byte of guest memory"],
     );
-    refused(
-        &["replay", text(&dir), "--engine", "jit"],
-        &["--engine interp"],
-    );
+    refused(&["replay", text(&dir), "--engine", "kvm"], &["interp"]);
     refused(&["log", text(&dir), "--kind", "party"], &["clock, input"]);
 }
