@@ -29,7 +29,7 @@ enum Task {
     Demo,
     /// Check licences and advisories of the dependencies with cargo-deny, which is installed if it is missing.
     Deny,
-    /// Build the guests into target/guests: Debian's kernels, the default initramfs, bare-metal kernels.
+    /// Build the guests into target/guests: Debian's kernels, the initramfs of the default guest and of that with Debian's programs, bare-metal kernels.
     Guests,
     /// Check what the architecture promises: layers, determinism, where unsafe code is, and each file's form.
     Lint,
@@ -64,6 +64,7 @@ fn build_guests() -> anyhow::Result<()> {
         guests.initrd()?,
         guests.initrd_gz()?,
         guests.programs()?,
+        guests.tools()?.guest.initrd,
     ];
     paths.extend(guests.bare_kernels()?.into_iter().map(|kernel| kernel.path));
     for path in paths {

@@ -16,6 +16,8 @@
 //! | `default/initrd` | the default guest's initramfs, uncompressed: quickest to boot |
 //! | `default/initrd.gz` | the same, compressed with gzip |
 //! | `default/programs`, `default/ia32` | the programs in it, for running them on the host |
+//! | `tools/root` | Debian's own programs with their libraries, for running them on the host |
+//! | `tools-initrd/initrd` | the second guest's initramfs: the default guest's, and these |
 //! | `kernels/NAME.elf` | bare-metal Multiboot 1 kernels |
 //! | `*/made-from` | what a part was made from: package or sources, by name and digest |
 
@@ -27,6 +29,7 @@ mod initramfs;
 mod modules;
 mod sources;
 mod tool;
+mod tools;
 
 pub use error::Error;
 
@@ -81,6 +84,19 @@ pub struct DefaultGuest {
     pub initrd: PathBuf,
     /// The kernel's command line.
     pub append: &'static str,
+}
+
+/// The second guest, with Debian's own programs, and the same for the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tools {
+    /// The guest. All of the default guest is in it too.
+    pub guest: DefaultGuest,
+    /// Where the same files lie on the host: `TOOLS_ROOT` of [`Tools::script`].
+    pub root: PathBuf,
+    /// The script that does a piece of work, called by its name.
+    pub script: PathBuf,
+    /// The names.
+    pub names: &'static [&'static str],
 }
 
 /// A bare-metal Multiboot 1 kernel.
@@ -235,6 +251,39 @@ impl Guests {
         Ok(kernels.collect())
     }
 
+    /// The second guest, built on first use.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn tools(&self) -> Result<Tools, Error> {
+        let tools = self.part("tools", &tools_digest(), |scratch, output| {
+            (self.say)("Fetching Debian's programs for the second guest ...");
+            let root = output.join("root");
+            let identity = tools::unpack(&mut Apt::new(scratch), &root)?;
+            write(&output.join("archive"), &tools::archive(&root)?)?;
+            Ok(identity)
+        })?;
+        let default = self.default_part()?;
+        let digest = format!("{} {}", digest_line(&default)?, tools_digest());
+        let joined = self.part("tools-initrd", &digest, |_, output| {
+            // The kernel unpacks archives that follow one another.
+            let mut initrd = read(&default.join("initrd"))?;
+            initrd.extend(read(&tools.join("archive"))?);
+            write(&output.join("initrd"), &initrd)?;
+            Ok("default/initrd and tools/archive".to_owned())
+        })?;
+        Ok(Tools {
+            guest: DefaultGuest {
+                kernel: self.kernel(Kernel::Cloud)?,
+                initrd: joined.join("initrd"),
+                append: DEFAULT_APPEND,
+            },
+            root: tools.join("root"),
+            script: tools.join("root/usr/share/tools/tool"),
+            names: tools::NAMES,
+        })
+    }
+
     fn default_part(&self) -> Result<PathBuf, Error> {
         let kernel = self.kernel_part(Kernel::Cloud)?;
         let modules = modules::files(&kernel.join("modules"))?;
@@ -322,9 +371,15 @@ fn tree() -> &'static Path {
         .expect("this crate lies in crates/guests")
 }
 
-fn sources_digest() -> String {
+fn tools_digest() -> String {
+    let mut hasher = digester_of(sources::TOOLS.iter().copied());
+    hasher.update(include_bytes!("tools.rs"));
+    format!("tools {}", hasher.finalize().to_hex())
+}
+
+fn digester_of(list: impl Iterator<Item = sources::Source>) -> blake3::Hasher {
     let mut hasher = blake3::Hasher::new();
-    for (name, text) in sources::all() {
+    for (name, text) in list {
         // Lengths first, so that no two lists of sources run together into the same bytes.
         for part in [name, text] {
             hasher
@@ -332,6 +387,11 @@ fn sources_digest() -> String {
                 .update(part.as_bytes());
         }
     }
+    hasher
+}
+
+fn sources_digest() -> String {
+    let mut hasher = digester_of(sources::all());
     // What the builder makes of the sources is part of what they make.
     hasher
         .update(include_bytes!("compile.rs"))
@@ -353,6 +413,13 @@ fn digest_with(files: &[(String, Vec<u8>)]) -> String {
         sources_digest(),
         hasher.finalize().to_hex()
     )
+}
+
+/// What the part in `folder` was made from: sources.
+fn digest_line(folder: &Path) -> Result<String, Error> {
+    let path = folder.join("made-from");
+    let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
+    Ok(text.lines().last().unwrap_or_default().to_owned())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {

@@ -11,7 +11,7 @@ macro_rules! sources {
 
 /// Goes into the initramfs as it is: path from the root, text.
 pub(crate) const INITRAMFS: &[Source] = sources!("initramfs":
-    "init", "etc/profile", "etc/acpi/PWRF/00000080", "bin/benchmark", "bin/checks");
+    "init", "etc/profile", "etc/acpi/PWRF/00000080", "bin/benchmark", "bin/checks", "bin/toggles");
 
 /// The 64-bit programs, linked into one.
 pub(crate) const PROGRAMS: &[Source] = sources!("programs":
@@ -49,6 +49,10 @@ pub(crate) const WORKLOADS: &[Source] = sources!("workloads":
     "syscall.c",
     "x87.c",
 );
+
+/// The second guest's pieces of work for Debian's programs.
+pub(crate) const TOOLS: &[Source] =
+    sources!("tools": "tool", "make_c.py", "pure.py", "work.lua", "work.sql");
 
 /// The 32-bit program.
 pub(crate) const IA32: &[Source] = sources!("ia32": "ia32.c");
@@ -143,6 +147,7 @@ mod tests {
             ("programs", PROGRAMS),
             ("workloads", WORKLOADS),
             ("ia32", IA32),
+            ("tools", TOOLS),
             ("kernels", KERNEL_PARTS),
         ];
         let mut listed: BTreeSet<PathBuf> = folders

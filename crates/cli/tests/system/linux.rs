@@ -162,6 +162,53 @@ fn date_before(console: &str, mark: &str) -> u64 {
     numbers.next().expect("`date` printed it")
 }
 
+/// A kernel that patches its own code (static keys, function tracing), an
+/// interpreter, and a guest that translates at run time. The judge of what the
+/// two programs print is the host, which runs the same files.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "boots Linux: needs a release build")]
+fn a_guest_that_patches_itself_python_and_luajit_replay() {
+    const WORK: [&str; 2] = ["python-pure", "luajit-work"];
+    let tools = guests().tools().expect("apt fetches Debian's programs");
+    let expected = WORK.map(|name| on_the_host(&tools, name));
+    let (_folder, dir) = scratch();
+    let program = format!("toggles 2; {}", WORK.join("; "));
+    let options = [
+        "--kernel",
+        text(&tools.guest.kernel),
+        "--initrd",
+        text(&tools.guest.initrd),
+    ];
+    let recorded = record_program(&dir, &program, &options);
+    let console = recorded.text();
+    assert!(
+        console.contains("toggled, and functions were traced"),
+        "{console}"
+    );
+    for line in expected {
+        assert!(
+            console.replace('\r', "").contains(&line),
+            "no `{line}` in: {console}"
+        );
+    }
+    assert_eq!(replay_linux(&dir, &[]).expect(0).text(), console);
+}
+
+/// What the piece of work `name` prints on the host.
+fn on_the_host(tools: &guests::Tools, name: &str) -> String {
+    assert!(tools.names.contains(&name), "{name}");
+    let folder = tempfile::tempdir().expect("there is room");
+    let called = folder.path().join(name);
+    std::os::unix::fs::symlink(&tools.script, &called).expect("a link");
+    let output = std::process::Command::new(called)
+        .env("TOOLS_ROOT", &tools.root)
+        .env("TOOLS_WORK", folder.path())
+        .output()
+        .expect("the script runs");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 /// The judge is silicon: `guests::CHECKS_EXPECTED` is what these programs print
 /// on a processor that is not ours.
 #[test]

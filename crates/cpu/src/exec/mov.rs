@@ -24,6 +24,11 @@ pub(super) fn lower(insn: &Instruction, op: &mut Op) -> Option<Handler> {
         },
         M::Xlatb => Some(xlat),
         M::Nop | M::Pause | M::Endbr64 | M::Endbr32 | M::Reservednop => Some(nothing),
+        // Extensions in the space of hint NOPs (0F 18 to 0F 1F), which are NOPs
+        // where the extension is absent or off: libgcc reads the shadow stack
+        // pointer into a register that it has cleared, and looks whether it
+        // still is.
+        M::Rdsspd | M::Rdsspq | M::Cldemote => Some(nothing),
         M::Prefetchnta | M::Prefetcht0 | M::Prefetcht1 | M::Prefetcht2 | M::Prefetchw => {
             Some(nothing)
         }
