@@ -8,13 +8,13 @@ use crate::{Error, slot};
 
 /// The revision of what a guest can see of its machine and that stands in no
 /// configuration: CPUID, the devices, the tables, how time passes, what counts
-/// as a branch. It goes up with every change of these, so that a recording
-/// made with another one is refused, and does not diverge.
+/// as a branch. The first change of these after a release raises it, so that a
+/// recording of another release is refused, and does not diverge.
 ///
 /// | revision | what changed |
 /// |---|---|
 /// | 0 | recordings from before there were revisions |
-/// | 1 | the guest's reset starts it again; a clock that ignores stretches of sleep |
+/// | 1 | release 0.1.0 |
 pub const MODEL_REVISION: u32 = 1;
 
 /// How the kernel image is entered.
