@@ -107,6 +107,9 @@ pub(crate) struct Machine {
     /// written: what the guest writes goes to the recording, or is forgotten
     #[arg(long, value_name = "FILE[,ro][,serial=NAME][,format=raw|qcow2]")]
     pub(crate) disk: Vec<DiskOption>,
+    /// The processor: a level of x86-64
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) cpu: Processor,
     /// How the kernel is entered
     #[arg(long, value_enum, default_value_t)]
     pub(crate) boot: Boot,
@@ -124,6 +127,15 @@ pub(crate) struct Machine {
     /// What runs the guest
     #[arg(long, value_enum, default_value_t)]
     pub(crate) engine: Engine,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Processor {
+    /// x86-64-v2: up to SSE4.2
+    #[default]
+    V2,
+    /// x86-64-v3: AVX2, BMI and FMA besides; the host must have them too
+    V3,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

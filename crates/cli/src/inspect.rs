@@ -65,9 +65,10 @@ fn describe(manifest: &Manifest, info: &Info) -> String {
             manifest.host.cpu, manifest.host.kernel
         ),
         format!(
-            "machine       {} of memory, {} processor, {} boot",
+            "machine       {} of memory, {} processor (x86-64-{}), {} boot",
             size::print(manifest.machine.memory_bytes),
             manifest.machine.vcpus,
+            manifest.machine.cpu,
             manifest.machine.boot
         ),
         format!("command line  {}", manifest.machine.append),

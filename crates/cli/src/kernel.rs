@@ -5,10 +5,10 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use machine::{BootKind, Images, MachineConfig};
+use machine::{BootKind, CpuModel, Images, MachineConfig};
 use seal::Digest;
 
-use crate::args::{Boot, Machine};
+use crate::args::{Boot, Machine, Processor};
 use crate::report::Report;
 
 /// More than any kernel or initial RAM disk.
@@ -45,6 +45,10 @@ pub(crate) fn machine(arguments: &Machine, report: &Report) -> Result<(MachineCo
         Digest::of(&images.kernel),
         host::wall_clock_ns() / 1_000_000_000,
     );
+    config.cpu = match arguments.cpu {
+        Processor::V2 => CpuModel::V2,
+        Processor::V3 => CpuModel::V3,
+    };
     config.boot = boot(arguments.boot, &images.kernel);
     config.initrd = images.initrd.as_deref().map(Digest::of);
     config.append = append;

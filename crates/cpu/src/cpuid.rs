@@ -36,8 +36,8 @@ const SIGNATURE: u32 = 0x000f_0600;
 /// Leaf 1 ECX: SSE3, SSSE3, CMPXCHG16B, PCID, SSE4.1, SSE4.2, x2APIC, POPCNT,
 /// TSC-deadline, XSAVE, a hypervisor.
 const FEATURES_1_ECX: u32 = bits(&[0, 9, 13, 17, 19, 20, 21, 23, 24, 26, 31]);
-/// Leaf 1 ECX of x86-64-v3 besides: MOVBE.
-const FEATURES_1_ECX_V3: u32 = bits(&[22]);
+/// Leaf 1 ECX of x86-64-v3 besides: FMA, MOVBE, AVX, F16C.
+const FEATURES_1_ECX_V3: u32 = bits(&[12, 22, 28, 29]);
 /// OSXSAVE, which follows CR4.
 const OSXSAVE: u32 = 1 << 27;
 /// Leaf 1 EDX: FPU, DE, PSE, TSC, MSR, PAE, MCE, CX8, APIC, SEP, MTRR, PGE,
@@ -48,8 +48,8 @@ const FEATURES_1_EDX: u32 = bits(&[
 /// Leaf 7 EBX: FSGSBASE, TSC_ADJUST, FDP_EXCPTN_ONLY, SMEP, ERMS, INVPCID, no
 /// FCS and FDS, SMAP.
 const FEATURES_7_EBX: u32 = bits(&[0, 1, 6, 7, 9, 10, 13, 20]);
-/// Leaf 7 EBX of x86-64-v3 besides: BMI1, BMI2.
-const FEATURES_7_EBX_V3: u32 = bits(&[3, 8]);
+/// Leaf 7 EBX of x86-64-v3 besides: BMI1, AVX2, BMI2.
+const FEATURES_7_EBX_V3: u32 = bits(&[3, 5, 8]);
 /// Leaf 7 ECX: UMIP.
 const FEATURES_7_ECX: u32 = bits(&[2]);
 /// Leaf 7 EDX: FSRM, IBRS and IBPB, ARCH_CAPABILITIES.
@@ -114,7 +114,7 @@ fn basic(cpu: &Cpu, leaf: u32, subleaf: u32) -> Leaf {
             1 => [0, 1, 2 << 8 | 1, 0],
             _ => [0, 0, subleaf & 0xff, 0],
         },
-        0xd => xstate::cpuid(subleaf),
+        0xd => xstate::cpuid(cpu.model, cpu.xcr0, subleaf),
         0x15 => {
             let (numerator, crystal_hz) = crystal(cpu.tsc_hz);
             [1, numerator, crystal_hz, 0]

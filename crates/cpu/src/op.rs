@@ -174,7 +174,11 @@ impl Op {
     fn read_addressing(&mut self, insn: &Instruction) {
         let base = insn.memory_base();
         let index = insn.memory_index();
-        let widest = if base != Register::None { base } else { index };
+        // A vector of indices says nothing of the address's size.
+        let general = [base, index]
+            .into_iter()
+            .find(|register| *register != Register::None && !register.is_vector_register());
+        let widest = general.unwrap_or(Register::None);
         self.address = match widest {
             Register::None => match insn.memory_displ_size() {
                 2 => AddressSize::Bits16,

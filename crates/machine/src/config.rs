@@ -1,5 +1,6 @@
 //! What a machine is made from: all of its initial state that is no image.
 
+use cpu::Model as CpuModel;
 use devices::virtio::SERIAL_BYTES;
 use minicbor::{Decode, Encode};
 use seal::Digest;
@@ -30,14 +31,6 @@ pub enum BootKind {
     LinuxEntry,
     /// A Multiboot 1 kernel, entered in 32-bit protected mode.
     Multiboot,
-}
-
-/// The processor that the machine announces.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CpuModel {
-    /// x86-64-v2 without AVX, with a TSC whose frequency CPUID tells.
-    #[default]
-    V2,
 }
 
 /// The machine's configuration. Two machines made from equal ones, and from
@@ -278,7 +271,7 @@ const BOOT_KINDS: [(u32, BootKind); 3] = [
     (2, BootKind::Multiboot),
 ];
 /// The numbers of [`CpuModel`] on disk.
-const CPU_MODELS: [(u32, CpuModel); 1] = [(0, CpuModel::V2)];
+const CPU_MODELS: [(u32, CpuModel); 2] = [(0, CpuModel::V2), (1, CpuModel::V3)];
 
 fn number_of<T: Copy + PartialEq>(table: &[(u32, T)], value: T) -> u32 {
     let entry = table.iter().find(|entry| entry.1 == value);
@@ -366,6 +359,7 @@ mod tests {
             boot: BootKind::Multiboot,
             initrd: Some(Digest([7; 32])),
             append: "console=ttyS0".into(),
+            cpu: CpuModel::V3,
             debug_exit: true,
             disks: vec![DiskConfig {
                 sectors: 7,
@@ -402,13 +396,16 @@ mod tests {
     }
 
     #[test]
-    fn a_boot_kind_from_the_future_is_refused() {
-        let mut stored = Stored::of(&MachineConfig::new(1 << 20, Digest::default(), 0));
-        stored.boot = 99;
-        let bytes = minicbor::to_vec(stored).expect("a vector takes every byte");
-        assert!(matches!(
-            MachineConfig::from_bytes(&bytes),
-            Err(Error::Config { .. })
-        ));
+    fn a_boot_kind_or_processor_from_the_future_is_refused() {
+        let changes: [fn(&mut Stored); 2] = [|stored| stored.boot = 99, |stored| stored.cpu = 99];
+        for change in changes {
+            let mut stored = Stored::of(&MachineConfig::new(1 << 20, Digest::default(), 0));
+            change(&mut stored);
+            let bytes = minicbor::to_vec(stored).expect("a vector takes every byte");
+            assert!(matches!(
+                MachineConfig::from_bytes(&bytes),
+                Err(Error::Config { .. })
+            ));
+        }
     }
 }

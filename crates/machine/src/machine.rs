@@ -1,6 +1,6 @@
 //! The machine and its run loop.
 
-use cpu::{Cpu, Engine, Exit, Interpreter, Registers, Until, encode_registers};
+use cpu::{Cpu, Engine, Exit, Interpreter, Model, Registers, Until, encode_registers};
 use devices::{Backing, Failed};
 use jit::Jit;
 use memory::Ram;
@@ -48,6 +48,7 @@ impl std::fmt::Debug for Machine {
 fn loaded(config: &MachineConfig, images: &Images) -> Result<Cpu, Error> {
     let mut cpu = Cpu::new(Ram::new(config.memory_bytes)?);
     cpu.tsc_hz = config.tsc_hz;
+    cpu.model = config.cpu;
     boot::load(config, images, &mut cpu)?;
     cpu.refresh();
     Ok(cpu)
@@ -78,7 +79,10 @@ impl Machine {
         kind: EngineKind,
     ) -> Result<Machine, Error> {
         config.check(images)?;
-        silicon::supported()?;
+        silicon::supported(match config.cpu {
+            Model::V2 => silicon::Level::V2,
+            Model::V3 => silicon::Level::V3,
+        })?;
         let cpu = loaded(config, images)?;
         let judge = match kind {
             EngineKind::Lockstep => Some(Box::new(Machine::new(

@@ -80,7 +80,7 @@ fn uses_mmx(code: Code) -> bool {
 }
 
 /// The features that the machine's CPUID announces and that have user-mode instructions.
-const ANNOUNCED: [CpuidFeature; 32] = {
+const ANNOUNCED: [CpuidFeature; 36] = {
     use CpuidFeature as F;
     [
         F::INTEL8086,
@@ -115,6 +115,10 @@ const ANNOUNCED: [CpuidFeature; 32] = {
         F::BMI2,
         F::LZCNT,
         F::MOVBE,
+        F::AVX,
+        F::AVX2,
+        F::FMA,
+        F::F16C,
     ]
 };
 

@@ -149,6 +149,7 @@ fn registers(instruction: &Instruction, case: &Case, open: &mut Open) {
             open.gprs = !(1 << gpr::RSP);
         }
         M::Rcpps | M::Rcpss | M::Rsqrtps | M::Rsqrtss => open.approximate = true,
+        M::Vrcpps | M::Vrcpss | M::Vrsqrtps | M::Vrsqrtss => open.approximate = true,
         _ => {}
     }
 }

@@ -9,7 +9,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use machine::{BootKind, DiskConfig, MachineConfig, SECTOR_BYTES};
+use machine::{BootKind, CpuModel, DiskConfig, MachineConfig, SECTOR_BYTES};
 use seal::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +109,10 @@ pub struct MachineSummary {
     pub append: String,
     /// How many processors.
     pub vcpus: u32,
+    /// Which: `v2` or `v3`, as x86-64 levels are called. The first recordings
+    /// don't say; all of theirs were `v2`.
+    #[serde(default = "lowest_cpu")]
+    pub cpu: String,
     /// The guest's date at its start, in seconds since 1970 (UTC).
     pub start_unix_s: u64,
 }
@@ -129,9 +133,21 @@ impl MachineSummary {
             boot: boot_name(config.boot).to_owned(),
             append: config.append.clone(),
             vcpus: config.vcpus,
+            cpu: cpu_name(config.cpu).to_owned(),
             start_unix_s: config.start_unix_s,
         }
     }
+}
+
+fn cpu_name(cpu: CpuModel) -> &'static str {
+    match cpu {
+        CpuModel::V2 => "v2",
+        CpuModel::V3 => "v3",
+    }
+}
+
+fn lowest_cpu() -> String {
+    cpu_name(CpuModel::V2).to_owned()
 }
 
 fn boot_name(boot: BootKind) -> &'static str {
@@ -264,6 +280,15 @@ mod tests {
         let (found, _, digest) = read(&manifest().text()).expect("it was just written");
         assert_eq!(found, manifest());
         assert_eq!(digest, Digest::of(&manifest().text()));
+    }
+
+    #[test]
+    fn a_manifest_that_names_no_processor_means_the_lowest() {
+        let text = String::from_utf8(manifest().text()).expect("it is JSON");
+        let older = text.replace("    \"cpu\": \"v2\",\n    \"start", "    \"start");
+        assert_ne!(older, text);
+        let (found, _, _) = read(older.as_bytes()).expect("it is as older versions wrote it");
+        assert_eq!(found, manifest());
     }
 
     #[test]

@@ -52,6 +52,49 @@ compare! {
     cmpsd: "cmpeqsd" "cmpltsd" "cmplesd" "cmpunordsd" "cmpneqsd" "cmpnltsd" "cmpnlesd" "cmpordsd";
 }
 
+macro_rules! run_vex {
+    ($name:ident, $a:ident, $b:ident, $control:ident, $predicate:literal) => {{
+        let mut result = vector($a);
+        // SAFETY: as in `float::run`; of a level that `supported` asks for if
+        // the guest has it.
+        unsafe {
+            under_guest_mxcsr!(
+                $control,
+                [concat!(stringify!($name), " {a}, {a}, {b}, ", $predicate)],
+                a = inout(xmm_reg) result,
+                b = in(xmm_reg) vector($b),
+                options(nostack),
+            );
+        }
+        bits(result)
+    }};
+}
+
+/// One arm for each predicate.
+macro_rules! compare_vex {
+    ([$($name:ident)*] $predicates:tt) => {
+        $(compare_vex!($name $predicates);)*
+    };
+    ($name:ident [$($predicate:literal)*]) => {
+        #[doc = concat!("`", stringify!($name), " a, b, predicate`: the new register.")]
+        /// Of `predicate`, the lowest five bits count.
+        pub fn $name(a: u128, b: u128, predicate: u8, mxcsr: &mut u32) -> Result<u128> {
+            let mut control = control(*mxcsr);
+            let result = match predicate & 31 {
+                $($predicate => run_vex!($name, a, b, control, $predicate),)*
+                _ => run_vex!($name, a, b, control, 31),
+            };
+            settle(mxcsr, control, |_| control & FLAGS)?;
+            Ok(result)
+        }
+    };
+}
+
+compare_vex! {
+    [vcmpps vcmppd vcmpss vcmpsd]
+    [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30]
+}
+
 /// ZF, PF and CF, the flags that a comparison can set.
 const COMPARED: u64 = 0x45;
 const ZF: u64 = 0x40;

@@ -4,8 +4,8 @@
 //! A scalar instruction is a function of the whole registers too: the lanes
 //! above the lowest are the first operand's.
 
-use crate::lanes::{bits, doubles, quads, vector};
-use crate::mxcsr::{FLAGS, Result, control, settle, under_guest_mxcsr};
+use crate::lanes::{bits, doubles, from_doubles, quads, vector};
+use crate::mxcsr::{FLAGS, Result, control, each, settle, under_guest_mxcsr};
 use crate::precise::{self, Operation};
 use crate::quick;
 use std::array::from_fn;
@@ -202,18 +202,37 @@ pub(crate) fn raw_narrow(x: u64, mut control: u32) -> (u32, u32) {
     (result as u32, control & FLAGS)
 }
 
-/// `dpps a, b, imm8`. The products and sums, and what each raises, come in the
-/// order of the SDM; which NaN wins follows from that order.
+/// `dpps a, b, imm8`.
 pub fn dpps(a: u128, b: u128, imm: u8, mxcsr: &mut u32) -> Result<u128> {
+    vdpps([a], [b], imm, mxcsr).map(|[result]| result)
+}
+
+/// `vdpps a, b, imm8`: `dpps` in each 128 bits. The products and sums, and what
+/// each raises, come in the order of the SDM; which NaN wins follows from that
+/// order.
+pub fn vdpps<const L: usize>(
+    a: [u128; L],
+    b: [u128; L],
+    imm: u8,
+    mxcsr: &mut u32,
+) -> Result<[u128; L]> {
     let chosen = |v: u128, bits: u8| {
         let v = doubles(v);
-        crate::lanes::from_doubles(from_fn(|i| if bits >> i & 1 != 0 { v[i] } else { 0 }))
+        from_doubles(from_fn(|i| if bits >> i & 1 != 0 { v[i] } else { 0 }))
     };
-    let products = doubles(mulps(chosen(a, imm >> 4), chosen(b, imm >> 4), mxcsr)?);
-    let pairs = |x, y| u128::from(products[x]) | u128::from(products[y]) << 32;
-    let sums = doubles(addps(pairs(0, 2), pairs(1, 3), mxcsr)?);
-    let sum = addss(sums[0].into(), sums[1].into(), mxcsr)? as u32;
-    Ok(chosen(crate::lanes::from_doubles([sum; 4]), imm))
+    let products = each::<L>(mxcsr, |i, mxcsr| {
+        mulps(chosen(a[i], imm >> 4), chosen(b[i], imm >> 4), mxcsr)
+    })?
+    .map(doubles);
+    let sums = each::<L>(mxcsr, |i, mxcsr| {
+        let pair = |x, y| u128::from(products[i][x]) | u128::from(products[i][y]) << 32;
+        addps(pair(0, 2), pair(1, 3), mxcsr)
+    })?
+    .map(doubles);
+    let sum = each::<L>(mxcsr, |i, mxcsr| {
+        addss(sums[i][0].into(), sums[i][1].into(), mxcsr)
+    })?;
+    Ok(sum.map(|sum| chosen(from_doubles([sum as u32; 4]), imm)))
 }
 
 /// `dppd a, b, imm8`.

@@ -98,6 +98,37 @@ fn settle_unmasked(mxcsr: &mut u32, raised: u32, exact: impl FnOnce(u32) -> u32)
     }
 }
 
+/// Runs `f` for each of `L` lanes of one instruction, as if all lanes were
+/// computed at once: a condition that one lane finds before its computation,
+/// and that isn't masked, hides what the others find after theirs.
+#[inline(always)]
+pub fn each<const L: usize>(
+    mxcsr: &mut u32,
+    mut f: impl FnMut(usize, &mut u32) -> Result<u128>,
+) -> Result<[u128; L]> {
+    let mut lanes = [0; L];
+    if L == 1 || *mxcsr & MASKS == MASKS {
+        for (i, lane) in lanes.iter_mut().enumerate() {
+            *lane = f(i, mxcsr)?;
+        }
+        return Ok(lanes);
+    }
+    let (mut raised, mut faults) = (0, false);
+    for (i, lane) in lanes.iter_mut().enumerate() {
+        let mut own = *mxcsr & !FLAGS;
+        match f(i, &mut own) {
+            Ok(value) => *lane = value,
+            Err(Unmasked) => faults = true,
+        }
+        raised |= own & FLAGS;
+    }
+    if raised & unmasked(*mxcsr) & BEFORE != 0 {
+        raised &= BEFORE;
+    }
+    *mxcsr |= raised;
+    if faults { Err(Unmasked) } else { Ok(lanes) }
+}
+
 /// The instructions in between run with the MXCSR at `{control}`, which then
 /// holds what they raised; the host's is back afterwards.
 macro_rules! under_guest_mxcsr {

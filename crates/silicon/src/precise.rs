@@ -8,7 +8,8 @@
 //! with the same significands. All this is rare, so it is written to be plain.
 
 use crate::float::{raw_narrow, raw_scalar_double, raw_scalar_single};
-use crate::mxcsr::{OE, PE, UE, control, unmasked};
+use crate::fma::{raw_double, raw_single};
+use crate::mxcsr::{DAZ, OE, PE, UE, control, unmasked};
 
 /// An operation whose result may overflow or be tiny.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,4 +90,110 @@ pub(crate) fn narrow(x: u64, mxcsr: u32) -> u32 {
         }
         64 - fraction.leading_zeros() - fraction.trailing_zeros().min(63) > 24
     })
+}
+
+/// What the conversion of one single to a half raises with the guest's masks;
+/// `run` does it under a control word.
+pub(crate) fn halve(x: u32, mxcsr: u32, run: impl FnOnce(u32, u32) -> (u16, u32)) -> u32 {
+    let (result, raised) = run(x, control(mxcsr));
+    let tiny = result & 0x7c00 == 0 && result & 0x03ff != 0;
+    // As in `narrow`.
+    judge(mxcsr, raised, tiny, || {
+        let fraction = x & ((1 << 23) - 1);
+        if x >> 23 & 0xff != 0 {
+            return fraction & ((1 << 13) - 1) != 0;
+        }
+        32 - fraction.leading_zeros() - fraction.trailing_zeros().min(31) > 11
+    })
+}
+
+macro_rules! fused {
+    ($name:ident, $bits:ty, $run:path, $fraction_bits:literal, $exponents:literal) => {
+        /// What one lane's `x * y + z` raises with the guest's masks.
+        pub(crate) fn $name(x: $bits, y: $bits, z: $bits, mxcsr: u32) -> u32 {
+            const FRACTION: $bits = (1 << $fraction_bits) - 1;
+            /// A finite number's significand and exponent, and whether it is
+            /// negative.
+            fn number(x: $bits, mxcsr: u32) -> Number {
+                let exponent = x >> $fraction_bits & ($exponents - 1);
+                let significand = match exponent {
+                    0 if mxcsr & DAZ != 0 => 0,
+                    0 => x & FRACTION,
+                    _ => x & FRACTION | 1 << $fraction_bits,
+                };
+                Number {
+                    significand: significand.into(),
+                    exponent: exponent.max(1) as i32,
+                    negative: x >> (<$bits>::BITS - 1) != 0,
+                }
+            }
+            let (result, raised) = $run(x, y, z, control(mxcsr));
+            let exponent = result >> $fraction_bits & ($exponents - 1);
+            let tiny = exponent == 0 && result & FRACTION != 0;
+            judge(mxcsr, raised, tiny, || {
+                const BIAS: i32 = $exponents / 2 - 1 + $fraction_bits;
+                let product = number(x, mxcsr).times(number(y, mxcsr), BIAS);
+                product.sum_has_more_bits(number(z, mxcsr), $fraction_bits + 1)
+            })
+        }
+    };
+}
+
+fused!(fused_single, u32, raw_single, 23, 0x100);
+fused!(fused_double, u64, raw_double, 52, 0x800);
+
+/// `significand * 2^exponent`; of the product of two doubles at most.
+#[derive(Clone, Copy, Debug)]
+struct Number {
+    significand: u128,
+    exponent: i32,
+    negative: bool,
+}
+
+impl Number {
+    /// The product of two numbers whose exponents count from `bias` below.
+    fn times(self, other: Number, bias: i32) -> Number {
+        Number {
+            significand: self.significand * other.significand,
+            exponent: self.exponent + other.exponent - bias,
+            negative: self.negative != other.negative,
+        }
+    }
+
+    /// The same number with an odd significand; 0 stays.
+    fn odd(self) -> Number {
+        let zeros = self.significand.trailing_zeros() % 128;
+        Number {
+            significand: self.significand >> zeros,
+            exponent: self.exponent + zeros as i32,
+            ..self
+        }
+    }
+
+    /// Whether the exact sum has more than `bits` bits from its first one to
+    /// its last one.
+    fn sum_has_more_bits(self, other: Number, bits: u32) -> bool {
+        let (a, b) = (self.odd(), other.odd());
+        if a.significand == 0 || b.significand == 0 {
+            return 128 - (a.significand | b.significand).leading_zeros() > bits;
+        }
+        let (low, high) = if a.exponent <= b.exponent {
+            (a, b)
+        } else {
+            (b, a)
+        };
+        let apart = (high.exponent - low.exponent).cast_unsigned();
+        // A significand has at most 106 bits: from here on the high number is
+        // far above the low one, whose lowest bit is the sum's.
+        if 128 - high.significand.leading_zeros() + apart > 120 {
+            return true;
+        }
+        let signed = |number: Number, shift: u32| {
+            let value = (number.significand << shift).cast_signed();
+            if number.negative { -value } else { value }
+        };
+        let sum = (signed(high, apart) + signed(low, 0)).unsigned_abs();
+        let sum = sum >> (sum.trailing_zeros() % 128);
+        128 - sum.leading_zeros() > bits
+    }
 }

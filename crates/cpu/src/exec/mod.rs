@@ -2,6 +2,7 @@
 //! knows its family's instructions and gives what executes them.
 
 mod alu;
+mod avx;
 mod bits;
 mod bmi;
 mod branch;
@@ -64,7 +65,7 @@ pub(crate) fn lower(insn: &Instruction, model: Model) -> Op {
         port::lower,
     ];
     /// Those of x86-64-v3 alone.
-    const FAMILIES_V3: &[Lower] = &[bmi::lower];
+    const FAMILIES_V3: &[Lower] = &[bmi::lower, avx::lower];
     let families: &[&[Lower]] = match model {
         Model::V2 => &[FAMILIES],
         Model::V3 => &[FAMILIES, FAMILIES_V3],

@@ -14,7 +14,8 @@ use x86::control::{cr0, cr4};
 use crate::fpu::{Fpu, IMAGE_BYTES};
 use crate::op::Handler;
 use crate::width::Width;
-use crate::{Bus, Cpu, Flow, Op, Trap, xstate};
+use crate::xstate::{self, AREA_BYTES, area_bytes};
+use crate::{Bus, Cpu, Flow, Op, Trap};
 
 /// Bytes of the legacy region.
 const LEGACY_BYTES: u64 = 512;
@@ -26,8 +27,6 @@ const MXCSR: u64 = 24;
 const XSTATE_BV: u64 = 512;
 const XCOMP_BV: u64 = 520;
 const RESERVED: u64 = 528;
-/// Bytes of the legacy region and the header: no component lies beyond.
-const AREA_BYTES: u64 = 576;
 /// In XCOMP_BV: the format is the compacted one.
 const COMPACTED: u64 = 1 << 63;
 
@@ -81,13 +80,18 @@ fn xsave<const WIDE: bool, const OPTIMISED: bool>(
 ) -> Flow {
     cpu.check_xsave()?;
     let wanted = cpu.requested();
-    let area = cpu.area(op, 64, AREA_BYTES, true)?;
+    let area = cpu.area(op, 64, area_bytes(wanted), true)?;
     let in_use = cpu.state_in_use();
     let saved = if OPTIMISED { wanted & in_use } else { wanted };
     let old: u64 = area.load(cpu, bus, XSTATE_BV)?;
-    area.store_x87(cpu, bus, WIDE, saved, wanted & xstate::SSE != 0)?;
+    // MXCSR goes with either, whether it is in use or not.
+    let with_mxcsr = wanted & (xstate::SSE | xstate::AVX) != 0;
+    area.store_x87(cpu, bus, WIDE, saved, with_mxcsr)?;
     if saved & xstate::SSE != 0 {
         area.store_xmm(cpu, bus)?;
+    }
+    if saved & xstate::AVX != 0 {
+        area.store_ymm_high(cpu, bus)?;
     }
     area.store(cpu, bus, XSTATE_BV, old & !wanted | in_use & wanted)
 }
@@ -95,7 +99,7 @@ fn xsave<const WIDE: bool, const OPTIMISED: bool>(
 fn xsavec<const WIDE: bool>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     cpu.check_xsave()?;
     let wanted = cpu.requested();
-    let area = cpu.area(op, 64, AREA_BYTES, true)?;
+    let area = cpu.area(op, 64, area_bytes(wanted), true)?;
     let mut in_use = cpu.state_in_use();
     // Only here does MXCSR count as a part of the SSE state.
     if cpu.mxcsr != mxcsr::INITIAL {
@@ -105,6 +109,9 @@ fn xsavec<const WIDE: bool>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     area.store_x87(cpu, bus, WIDE, saved, saved & xstate::SSE != 0)?;
     if saved & xstate::SSE != 0 {
         area.store_xmm(cpu, bus)?;
+    }
+    if saved & xstate::AVX != 0 {
+        area.store_ymm_high(cpu, bus)?;
     }
     area.store(cpu, bus, XSTATE_BV, saved)?;
     area.store(cpu, bus, XCOMP_BV, wanted | COMPACTED)
@@ -120,13 +127,13 @@ fn xrstor<const WIDE: bool>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     area.check_header(cpu, bus, present, format)?;
 
     let loaded = wanted & present;
-    // In the standard format MXCSR is loaded whether the rest is or not.
-    let mxcsr = if wanted & xstate::SSE == 0 {
-        cpu.mxcsr
-    } else if is_compacted && loaded & xstate::SSE == 0 {
-        mxcsr::INITIAL
-    } else {
-        area.load_mxcsr(cpu, bus)?
+    // In the standard format MXCSR is loaded whether the rest is or not, and
+    // goes with the AVX state too.
+    let mxcsr = match (is_compacted, wanted & xstate::SSE, loaded & xstate::SSE) {
+        (false, _, _) if wanted & (xstate::SSE | xstate::AVX) == 0 => cpu.mxcsr,
+        (true, 0, _) => cpu.mxcsr,
+        (true, _, 0) => mxcsr::INITIAL,
+        _ => area.load_mxcsr(cpu, bus)?,
     };
     let fpu = match (wanted & xstate::X87 != 0, loaded & xstate::X87 != 0) {
         (false, _) => None,
@@ -142,7 +149,16 @@ fn xrstor<const WIDE: bool>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
         }
         (true, true) => area.load_xmm(cpu, bus)?,
     };
-    (cpu.mxcsr, cpu.xmm) = (mxcsr, xmm);
+    let ymm_high = match (wanted & xstate::AVX != 0, loaded & xstate::AVX != 0) {
+        (false, _) => cpu.ymm_high,
+        (true, false) => {
+            let mut ymm_high = cpu.ymm_high;
+            ymm_high[..cpu.xmm_count()].fill(0);
+            ymm_high
+        }
+        (true, true) => area.load_ymm_high(cpu, bus)?,
+    };
+    (cpu.mxcsr, cpu.xmm, cpu.ymm_high) = (mxcsr, xmm, ymm_high);
     if let Some(fpu) = fpu {
         cpu.fpu = fpu;
     }
@@ -164,7 +180,10 @@ fn xgetbv(cpu: &mut Cpu, _: &mut dyn Bus, _: &Op) -> Flow {
 fn xsetbv(cpu: &mut Cpu, _: &mut dyn Bus, _: &Op) -> Flow {
     cpu.check_osxsave()?;
     let value = cpu.edx_eax();
-    let is_valid = value & xstate::X87 != 0 && value & !xstate::SUPPORTED == 0;
+    // The upper halves are nothing without the lower ones.
+    let is_whole = value & xstate::AVX == 0 || value & xstate::SSE != 0;
+    let is_known = value & !xstate::supported(cpu.model) == 0;
+    let is_valid = value & xstate::X87 != 0 && is_known && is_whole;
     if cpu.cpl != 0 || cpu.get::<u32>(x86::gpr::RCX) != 0 || !is_valid {
         return Err(Trap::GP);
     }
@@ -218,7 +237,12 @@ impl Cpu {
             xstate::X87
         };
         let sse = if self.xmm == [0; 16] { 0 } else { xstate::SSE };
-        x87 | sse
+        let avx = if self.ymm_high == [0; 16] {
+            0
+        } else {
+            xstate::AVX
+        };
+        x87 | sse | avx
     }
 
     /// XMM registers that the mode can name, and so saves.
@@ -300,6 +324,23 @@ impl Area {
             cpu.write_128(bus, at, self.stack, cpu.xmm[n])?;
         }
         Ok(())
+    }
+
+    fn store_ymm_high(self, cpu: &mut Cpu, bus: &mut dyn Bus) -> Flow {
+        for n in 0..cpu.xmm_count() {
+            let at = self.start.plus(xstate::YMM_HIGH + 16 * n as u64);
+            cpu.write_128(bus, at, self.stack, cpu.ymm_high[n])?;
+        }
+        Ok(())
+    }
+
+    fn load_ymm_high(self, cpu: &mut Cpu, bus: &mut dyn Bus) -> Flow<[u128; 16]> {
+        let mut ymm_high = cpu.ymm_high;
+        for (n, register) in ymm_high.iter_mut().enumerate().take(cpu.xmm_count()) {
+            let at = self.start.plus(xstate::YMM_HIGH + 16 * n as u64);
+            *register = cpu.read_128(bus, at, self.stack)?;
+        }
+        Ok(ymm_high)
     }
 
     fn load_mxcsr(self, cpu: &mut Cpu, bus: &mut dyn Bus) -> Flow<u32> {

@@ -72,6 +72,16 @@ fn makers_differ(instruction: &Instruction, bytes: &[u8], mode: Mode) -> bool {
     mode == Mode::Long && branches && has(|byte| byte == 0x66)
         // AMD: REX.B makes PAUSE an exchange with R8, as it does NOP.
         || instruction.mnemonic() == Mnemonic::Pause && has(|byte| byte & 0xf1 == 0x41)
+        // AMD: with VEX.W in 32-bit code they don't exist.
+        || mode == Mode::Compat
+            && matches!(instruction.mnemonic(), Mnemonic::Vpextrd | Mnemonic::Vpinsrd)
+            && vex_w(bytes)
+}
+
+/// Whether a VEX prefix of three bytes has W set.
+fn vex_w(bytes: &[u8]) -> bool {
+    let at = bytes.iter().position(|byte| *byte == 0xc4);
+    at.is_some_and(|at| bytes[at + 2] & 0x80 != 0)
 }
 
 fn is_prefix(byte: u8, mode: Mode) -> bool {

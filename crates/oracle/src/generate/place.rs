@@ -9,7 +9,7 @@ use crate::case::{Case, Mode, PATCH_BYTES_MAX, Patch};
 use crate::forms::Family;
 use crate::layout::{CODE, DATA, PAGE_BYTES, READ_ONLY, STACK, STACK_POINTER};
 use crate::random::Random;
-use crate::state::gpr;
+use crate::state::{flag, gpr};
 use crate::undefined::memory_address;
 
 const DATA_END: u64 = DATA + 4 * PAGE_BYTES;
@@ -79,6 +79,8 @@ fn patch(random: &mut Random, case: &mut Case, address: u64, len: u64) {
 
 /// A gather's indices, mostly small, and its mask, of which mostly all elements count.
 fn indices(random: &mut Random, instruction: &Instruction, case: &mut Case) {
+    // Makers differ in whether a trap comes between the elements.
+    case.state.rflags &= !flag::TF;
     let wide = instruction.is_vsib64();
     let mut lanes = |small: fn(&mut Random) -> u64| -> [u128; 2] {
         std::array::from_fn(|_| {
@@ -165,14 +167,16 @@ pub(super) fn makers_differ(instruction: &Instruction, case: &Case) -> bool {
         (None, _) => case.state.gpr[gpr::RSI].wrapping_add(base),
     };
     let is_canonical = |value: u64| ((value << 16).cast_signed() >> 16).cast_unsigned() == value;
-    base != 0 && is_canonical(linear) != is_canonical(linear.wrapping_sub(base))
+    // Each element of a gather has an offset of its own.
+    base != 0 && instruction.is_vsib() && linear >> 40 != 0
+        || base != 0 && is_canonical(linear) != is_canonical(linear.wrapping_sub(base))
         || loads_misaligned_mode(instruction, case)
 }
 
 /// Whether it would load bit 17 of MXCSR, AMD's misaligned exception mask, reserved on Intel's.
 fn loads_misaligned_mode(instruction: &Instruction, case: &Case) -> bool {
     let offset = match instruction.mnemonic() {
-        Mnemonic::Ldmxcsr => 2,
+        Mnemonic::Ldmxcsr | Mnemonic::Vldmxcsr => 2,
         Mnemonic::Fxrstor | Mnemonic::Fxrstor64 => 26,
         _ => return false,
     };

@@ -7,7 +7,7 @@ use x86::{Physical, gpr, vector};
 
 use crate::rig::{CODE, Rig};
 use crate::state::GPR_BLOCK;
-use crate::{Bus, Flow, Trap, exec};
+use crate::{Bus, Flow, Model, Trap, exec};
 
 /// What code in these tests addresses by RBX.
 const AREA: u64 = 0x2_0000;
@@ -240,4 +240,75 @@ fn xgetbv_tells_what_is_in_use() {
     assert_eq!(rig.cpu.gpr[usize::from(gpr::RAX)], 2);
     rig.cpu.gpr[usize::from(gpr::RCX)] = 2;
     assert_eq!(execute(&mut rig, XGETBV), Err(Trap::GP));
+}
+
+/// As [`rig_in_use`], on x86-64-v3 with all three components in use.
+fn rig_with_avx() -> Rig {
+    let mut rig = rig_in_use();
+    rig.cpu.model = Model::V3;
+    rig.cpu.xcr0 = 7;
+    rig.cpu.gpr[usize::from(gpr::RAX)] = 7;
+    rig.cpu.ymm_high[15] = 16;
+    rig
+}
+
+const YMM_HIGH: u64 = AREA + 576;
+
+#[test]
+fn upper_halves_lie_behind_the_header_in_both_formats() {
+    for save in [XSAVE, XSAVEC] {
+        let mut rig = rig_with_avx();
+        header(&rig, [0; 8]);
+        assert_eq!(execute(&mut rig, save), Ok(()));
+        assert_eq!(at(&rig, BV), 7);
+        assert_eq!(at(&rig, YMM_HIGH), 0);
+        assert_eq!(at(&rig, YMM_HIGH + 15 * 16), 16);
+        assert_eq!(at(&rig, YMM_HIGH + 256), STALE);
+        rig.cpu.ymm_high = [7; 16];
+        assert_eq!(execute(&mut rig, XRSTOR), Ok(()));
+        assert_eq!((rig.cpu.ymm_high[0], rig.cpu.ymm_high[15]), (0, 16));
+    }
+}
+
+#[test]
+fn upper_halves_that_are_not_in_use_are_neither_saved_nor_restored() {
+    let mut rig = rig_with_avx();
+    rig.cpu.ymm_high = [0; 16];
+    header(&rig, [0; 8]);
+    assert_eq!(execute(&mut rig, XSAVEOPT), Ok(()));
+    assert_eq!((at(&rig, BV), at(&rig, YMM_HIGH)), (3, STALE));
+    rig.cpu.ymm_high = [7; 16];
+    assert_eq!(execute(&mut rig, XRSTOR), Ok(()));
+    assert_eq!(rig.cpu.ymm_high, [0; 16]);
+}
+
+#[test]
+fn mxcsr_goes_with_the_upper_halves_in_the_standard_format_alone() {
+    let mut rig = rig_with_avx();
+    header(&rig, [0; 8]);
+    rig.cpu.gpr[usize::from(gpr::RAX)] = 4;
+    let xmm = rig.cpu.xmm;
+    assert_eq!(execute(&mut rig, XSAVE), Ok(()));
+    assert_eq!(at(&rig, AREA + 24), 0xffff_0000_1fa0);
+    assert_eq!(at(&rig, AREA + 160), STALE);
+    rig.cpu.mxcsr = 0x1f80;
+    assert_eq!(execute(&mut rig, XRSTOR), Ok(()));
+    assert_eq!((rig.cpu.mxcsr, rig.cpu.xmm), (0x1fa0, xmm));
+
+    rig.cpu.mxcsr = 0x1f80;
+    header(&rig, [4, 1 << 63 | 4, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(execute(&mut rig, XRSTOR), Ok(()));
+    assert_eq!(rig.cpu.mxcsr, 0x1f80);
+}
+
+#[test]
+fn upper_halves_are_enabled_with_the_lower_ones_alone() {
+    let mut rig = rig_with_avx();
+    for (value, expected) in [(5, Err(Trap::GP)), (7, Ok(())), (15, Err(Trap::GP))] {
+        rig.cpu.gpr[usize::from(gpr::RAX)] = value;
+        assert_eq!(execute(&mut rig, XSETBV), expected);
+    }
+    rig.cpu.gpr[usize::from(gpr::RCX)] = 1;
+    assert_eq!(execute(&mut rig, XGETBV), Ok(()));
+    assert_eq!(rig.cpu.gpr[usize::from(gpr::RAX)], 7);
 }

@@ -6,22 +6,23 @@
 use iced_x86::{Instruction, Mnemonic};
 use silicon::mxcsr;
 
+use super::Encoding;
 use crate::op::Handler;
 use crate::{Bus, Cpu, Flow, Op, Trap};
 
-pub(super) fn lower(insn: &Instruction) -> Option<Handler> {
+pub(in crate::exec) fn lower<E: Encoding>(insn: &Instruction) -> Option<Handler> {
     use Mnemonic as M;
     Some(match insn.mnemonic() {
-        M::Ldmxcsr => ldmxcsr,
-        M::Stmxcsr => stmxcsr,
+        M::Ldmxcsr | M::Vldmxcsr => ldmxcsr::<E>,
+        M::Stmxcsr | M::Vstmxcsr => stmxcsr::<E>,
         M::Lfence | M::Mfence | M::Sfence => fence,
         M::Clflush => clflush,
         _ => return None,
     })
 }
 
-fn ldmxcsr(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
-    cpu.check_sse()?;
+fn ldmxcsr<E: Encoding>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    E::check(cpu)?;
     let value = cpu.load::<u32>(bus, op)?;
     if value & !mxcsr::EXISTING != 0 {
         return Err(Trap::GP);
@@ -30,8 +31,8 @@ fn ldmxcsr(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     Ok(())
 }
 
-fn stmxcsr(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
-    cpu.check_sse()?;
+fn stmxcsr<E: Encoding>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    E::check(cpu)?;
     let value = cpu.mxcsr;
     cpu.store(bus, op, value)
 }

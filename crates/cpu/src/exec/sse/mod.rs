@@ -7,15 +7,15 @@
 //! at last `#XM`, or `#UD` without CR4.OSXMMEXCPT. SDM volume 2, tables 2-18
 //! to 2-24 and 23-4 to 23-9; volume 3A, 14.1.
 
-mod control;
-mod convert;
-mod float;
-mod integer;
-mod lane;
-mod moves;
+pub(in crate::exec) mod control;
+pub(in crate::exec) mod convert;
+pub(in crate::exec) mod float;
+pub(in crate::exec) mod integer;
+pub(in crate::exec) mod lane;
+pub(in crate::exec) mod moves;
 #[cfg(test)]
 mod tests;
-mod text;
+pub(in crate::exec) mod text;
 
 use iced_x86::{EncodingKind, Instruction};
 use x86::Linear;
@@ -33,10 +33,10 @@ pub(super) fn lower(insn: &Instruction, op: &mut Op) -> Option<Handler> {
     moves::lower(insn)
         .or_else(|| integer::lower(insn))
         .or_else(|| float::lower(insn))
-        .or_else(|| convert::lower(insn, op))
-        .or_else(|| lane::lower(insn))
-        .or_else(|| text::lower(insn))
-        .or_else(|| control::lower(insn))
+        .or_else(|| convert::lower::<Legacy>(insn, op))
+        .or_else(|| lane::lower::<Legacy>(insn))
+        .or_else(|| text::lower::<Legacy>(insn))
+        .or_else(|| control::lower::<Legacy>(insn))
 }
 
 impl Cpu {
@@ -114,8 +114,43 @@ impl Cpu {
     }
 }
 
+/// What an instruction's encoding decides, where everything else is the same.
+pub(in crate::exec) trait Encoding {
+    /// Whether the instruction may execute.
+    fn check(cpu: &Cpu) -> Flow;
+    /// The number of the register that is the first source.
+    fn first(op: &Op) -> u8;
+    /// The number of the register that is the second, if it is one.
+    fn second(op: &Op) -> u8;
+    /// Sets an XMM register.
+    fn set(cpu: &mut Cpu, number: u8, value: u128);
+}
+
+/// The encodings of SSE: the first source is the destination, and a YMM
+/// register's upper half stays.
+pub(in crate::exec) struct Legacy;
+
+impl Encoding for Legacy {
+    #[inline(always)]
+    fn check(cpu: &Cpu) -> Flow {
+        cpu.check_sse()
+    }
+    #[inline(always)]
+    fn first(op: &Op) -> u8 {
+        op.a
+    }
+    #[inline(always)]
+    fn second(op: &Op) -> u8 {
+        op.b
+    }
+    #[inline(always)]
+    fn set(cpu: &mut Cpu, number: u8, value: u128) {
+        cpu.set_xmm(number, value);
+    }
+}
+
 /// Where the second operand comes from.
-pub(super) trait Source {
+pub(in crate::exec) trait Source {
     /// The operand, where that takes no call: what the quick way of a handler
     /// begins with. See [`crate::access`].
     fn quick(cpu: &Cpu, op: &Op) -> Option<u128>;
@@ -124,13 +159,13 @@ pub(super) trait Source {
 }
 
 /// An XMM register, all of it.
-pub(super) struct Register;
+pub(in crate::exec) struct Register;
 /// 16 bytes of memory, aligned.
-pub(super) struct Aligned;
+pub(in crate::exec) struct Aligned;
 /// 16 bytes of memory anywhere.
-pub(super) struct Anywhere;
+pub(in crate::exec) struct Anywhere;
 /// A number in memory; zeros above it.
-pub(super) struct Narrow<W>(std::marker::PhantomData<W>);
+pub(in crate::exec) struct Narrow<W>(std::marker::PhantomData<W>);
 
 impl Source for Register {
     #[inline(always)]

@@ -3,7 +3,7 @@
 
 use iced_x86::{Code, Instruction, OpKind};
 
-use super::{Aligned, Anywhere, Narrow, Register, Source};
+use super::{Aligned, Anywhere, Encoding, Legacy, Register, Source};
 use crate::op::{AddressSize, Handler};
 use crate::width::Width;
 use crate::{Bus, Cpu, Flow, Op};
@@ -11,6 +11,11 @@ use crate::{Bus, Cpu, Flow, Op};
 const LOW: u128 = u64::MAX as u128;
 
 pub(super) fn lower(insn: &Instruction) -> Option<Handler> {
+    lower_whole(insn).or_else(|| lower_part::<Legacy>(insn))
+}
+
+/// Moves of whole registers. VEX-encoded ones are in `avx`.
+fn lower_whole(insn: &Instruction) -> Option<Handler> {
     use Code as C;
     let from_register = insn.op_count() > 1 && insn.op_kind(1) == OpKind::Register;
     let to_register = insn.op_count() > 0 && insn.op_kind(0) == OpKind::Register;
@@ -52,33 +57,66 @@ pub(super) fn lower(insn: &Instruction) -> Option<Handler> {
         | C::Movntdq_m128_xmm => store_aligned,
         C::Movups_xmmm128_xmm | C::Movupd_xmmm128_xmm | C::Movdqu_xmmm128_xmm => store_anywhere,
 
-        C::Movss_xmm_xmmm32 | C::Movss_xmmm32_xmm if from_register && to_register => merge_32,
-        C::Movss_xmm_xmmm32 => load::<Narrow<u32>>,
-        C::Movss_xmmm32_xmm => store_low::<u32>,
-        C::Movsd_xmm_xmmm64 | C::Movsd_xmmm64_xmm if from_register && to_register => merge_64,
-        C::Movsd_xmm_xmmm64 => load::<Narrow<u64>>,
-        C::Movsd_xmmm64_xmm => store_low::<u64>,
+        _ => return None,
+    })
+}
 
-        C::Movq_xmm_xmmm64 | C::Movq_xmmm64_xmm if from_register && to_register => low_half,
-        C::Movq_xmm_xmmm64 => load::<Narrow<u64>>,
-        C::Movq_xmmm64_xmm => store_low::<u64>,
-        C::Movd_xmm_rm32 if from_register => from_general::<u32>,
-        C::Movd_xmm_rm32 => load::<Narrow<u32>>,
-        C::Movd_rm32_xmm if to_register => to_general::<u32>,
-        C::Movd_rm32_xmm => store_low::<u32>,
-        C::Movq_xmm_rm64 if from_register => from_general::<u64>,
-        C::Movq_xmm_rm64 => load::<Narrow<u64>>,
-        C::Movq_rm64_xmm if to_register => to_general::<u64>,
-        C::Movq_rm64_xmm => store_low::<u64>,
+/// Moves of halves and lowest lanes, and MASKMOVDQU.
+pub(in crate::exec) fn lower_part<E: Encoding>(insn: &Instruction) -> Option<Handler> {
+    use Code as C;
+    let from_register = insn.op_count() > 1 && insn.op_kind(1) == OpKind::Register;
+    let to_register = insn.op_count() > 0 && insn.op_kind(0) == OpKind::Register;
+    Some(match insn.code() {
+        C::VEX_Vmovss_xmm_xmm_xmm | C::VEX_Vmovss_xmm_xmm_xmm_0F11 => merge_32::<E>,
+        C::VEX_Vmovss_xmm_m32 => load_part::<E, u32>,
+        C::VEX_Vmovss_m32_xmm => store_low::<E, u32>,
+        C::VEX_Vmovsd_xmm_xmm_xmm | C::VEX_Vmovsd_xmm_xmm_xmm_0F11 => merge_64::<E>,
+        C::VEX_Vmovsd_xmm_m64 => load_part::<E, u64>,
+        C::VEX_Vmovsd_m64_xmm => store_low::<E, u64>,
+        C::Movss_xmm_xmmm32 | C::Movss_xmmm32_xmm if from_register && to_register => merge_32::<E>,
+        C::Movss_xmm_xmmm32 => load_part::<E, u32>,
+        C::Movss_xmmm32_xmm => store_low::<E, u32>,
+        C::Movsd_xmm_xmmm64 | C::Movsd_xmmm64_xmm if from_register && to_register => merge_64::<E>,
+        C::Movsd_xmm_xmmm64 => load_part::<E, u64>,
+        C::Movsd_xmmm64_xmm => store_low::<E, u64>,
 
-        C::Movlps_xmm_m64 | C::Movlpd_xmm_m64 => load_low,
-        C::Movhps_xmm_m64 | C::Movhpd_xmm_m64 => load_high,
-        C::Movlps_m64_xmm | C::Movlpd_m64_xmm => store_low::<u64>,
-        C::Movhps_m64_xmm | C::Movhpd_m64_xmm => store_high,
-        C::Movhlps_xmm_xmm => high_to_low,
-        C::Movlhps_xmm_xmm => low_to_high,
+        C::Movq_xmm_xmmm64
+        | C::VEX_Vmovq_xmm_xmmm64
+        | C::Movq_xmmm64_xmm
+        | C::VEX_Vmovq_xmmm64_xmm
+            if from_register && to_register =>
+        {
+            low_half::<E>
+        }
+        C::Movq_xmm_xmmm64 | C::VEX_Vmovq_xmm_xmmm64 => load_part::<E, u64>,
+        C::Movq_xmmm64_xmm | C::VEX_Vmovq_xmmm64_xmm => store_low::<E, u64>,
+        C::Movd_xmm_rm32 | C::VEX_Vmovd_xmm_rm32 if from_register => from_general::<E, u32>,
+        C::Movd_xmm_rm32 | C::VEX_Vmovd_xmm_rm32 => load_part::<E, u32>,
+        C::Movd_rm32_xmm | C::VEX_Vmovd_rm32_xmm if to_register => to_general::<E, u32>,
+        C::Movd_rm32_xmm | C::VEX_Vmovd_rm32_xmm => store_low::<E, u32>,
+        C::Movq_xmm_rm64 | C::VEX_Vmovq_xmm_rm64 if from_register => from_general::<E, u64>,
+        C::Movq_xmm_rm64 | C::VEX_Vmovq_xmm_rm64 => load_part::<E, u64>,
+        C::Movq_rm64_xmm | C::VEX_Vmovq_rm64_xmm if to_register => to_general::<E, u64>,
+        C::Movq_rm64_xmm | C::VEX_Vmovq_rm64_xmm => store_low::<E, u64>,
 
-        C::Maskmovdqu_rDI_xmm_xmm => maskmovdqu,
+        C::Movlps_xmm_m64
+        | C::VEX_Vmovlps_xmm_xmm_m64
+        | C::Movlpd_xmm_m64
+        | C::VEX_Vmovlpd_xmm_xmm_m64 => load_low::<E>,
+        C::Movhps_xmm_m64
+        | C::VEX_Vmovhps_xmm_xmm_m64
+        | C::Movhpd_xmm_m64
+        | C::VEX_Vmovhpd_xmm_xmm_m64 => load_high::<E>,
+        C::Movlps_m64_xmm | C::VEX_Vmovlps_m64_xmm | C::Movlpd_m64_xmm | C::VEX_Vmovlpd_m64_xmm => {
+            store_low::<E, u64>
+        }
+        C::Movhps_m64_xmm | C::VEX_Vmovhps_m64_xmm | C::Movhpd_m64_xmm | C::VEX_Vmovhpd_m64_xmm => {
+            store_high::<E>
+        }
+        C::Movhlps_xmm_xmm | C::VEX_Vmovhlps_xmm_xmm_xmm => high_to_low::<E>,
+        C::Movlhps_xmm_xmm | C::VEX_Vmovlhps_xmm_xmm_xmm => low_to_high::<E>,
+
+        C::Maskmovdqu_rDI_xmm_xmm | C::VEX_Vmaskmovdqu_rDI_xmm_xmm => maskmovdqu::<E>,
         _ => return None,
     })
 }
@@ -136,80 +174,94 @@ fn store_slowly<const ALIGNED: bool>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) 
     cpu.write_128(bus, at, op.stack, value)
 }
 
+/// Loads a lowest lane; zeros above it.
+fn load_part<E: Encoding, W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    E::check(cpu)?;
+    let value = cpu.load::<W>(bus, op)?.zero_extend();
+    E::set(cpu, op.a, value.into());
+    Ok(())
+}
+
 /// Stores the lowest lane.
-fn store_low<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
-    cpu.check_sse()?;
+fn store_low<E: Encoding, W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    E::check(cpu)?;
     let value = W::truncate(cpu.xmm_low(op.b));
     cpu.store(bus, op, value)
 }
 
-fn store_high(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
-    cpu.check_sse()?;
+fn store_high<E: Encoding>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    E::check(cpu)?;
     let value = (cpu.xmm(op.b) >> 64) as u64;
     cpu.store(bus, op, value)
 }
 
-fn load_low(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
-    cpu.check_sse()?;
+fn load_low<E: Encoding>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    E::check(cpu)?;
     let value = cpu.load::<u64>(bus, op)?;
-    cpu.set_xmm(op.a, cpu.xmm(op.a) & !LOW | u128::from(value));
+    let kept = cpu.xmm(E::first(op)) & !LOW;
+    E::set(cpu, op.a, kept | u128::from(value));
     Ok(())
 }
 
-fn load_high(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
-    cpu.check_sse()?;
+fn load_high<E: Encoding>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    E::check(cpu)?;
     let value = cpu.load::<u64>(bus, op)?;
-    cpu.set_xmm(op.a, cpu.xmm(op.a) & LOW | u128::from(value) << 64);
+    let kept = cpu.xmm(E::first(op)) & LOW;
+    E::set(cpu, op.a, kept | u128::from(value) << 64);
     Ok(())
 }
 
-fn high_to_low(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
-    cpu.check_sse()?;
-    cpu.set_xmm(op.a, cpu.xmm(op.a) & !LOW | cpu.xmm(op.b) >> 64);
+fn high_to_low<E: Encoding>(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
+    E::check(cpu)?;
+    let kept = cpu.xmm(E::first(op)) & !LOW;
+    E::set(cpu, op.a, kept | cpu.xmm(E::second(op)) >> 64);
     Ok(())
 }
 
-fn low_to_high(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
-    cpu.check_sse()?;
-    cpu.set_xmm(op.a, cpu.xmm(op.a) & LOW | cpu.xmm(op.b) << 64);
+fn low_to_high<E: Encoding>(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
+    E::check(cpu)?;
+    let kept = cpu.xmm(E::first(op)) & LOW;
+    E::set(cpu, op.a, kept | cpu.xmm(E::second(op)) << 64);
     Ok(())
 }
 
-fn low_half(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
-    cpu.check_sse()?;
-    cpu.set_xmm(op.a, cpu.xmm(op.b) & LOW);
+fn low_half<E: Encoding>(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
+    E::check(cpu)?;
+    E::set(cpu, op.a, cpu.xmm(op.b) & LOW);
     Ok(())
 }
 
-fn merge_64(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
-    cpu.check_sse()?;
-    cpu.set_xmm(op.a, cpu.xmm(op.a) & !LOW | cpu.xmm(op.b) & LOW);
+fn merge_64<E: Encoding>(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
+    E::check(cpu)?;
+    let kept = cpu.xmm(E::first(op)) & !LOW;
+    E::set(cpu, op.a, kept | cpu.xmm(E::second(op)) & LOW);
     Ok(())
 }
 
-fn merge_32(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
+fn merge_32<E: Encoding>(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
     const LOWEST: u128 = u32::MAX as u128;
-    cpu.check_sse()?;
-    cpu.set_xmm(op.a, cpu.xmm(op.a) & !LOWEST | cpu.xmm(op.b) & LOWEST);
+    E::check(cpu)?;
+    let kept = cpu.xmm(E::first(op)) & !LOWEST;
+    E::set(cpu, op.a, kept | cpu.xmm(E::second(op)) & LOWEST);
     Ok(())
 }
 
-fn from_general<W: Width>(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
-    cpu.check_sse()?;
+fn from_general<E: Encoding, W: Width>(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
+    E::check(cpu)?;
     let value = cpu.get::<W>(op.b).zero_extend();
-    cpu.set_xmm(op.a, value.into());
+    E::set(cpu, op.a, value.into());
     Ok(())
 }
 
-fn to_general<W: Width>(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
-    cpu.check_sse()?;
+fn to_general<E: Encoding, W: Width>(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
+    E::check(cpu)?;
     let value = W::truncate(cpu.xmm_low(op.b));
     cpu.set(op.a, value);
     Ok(())
 }
 
-fn maskmovdqu(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
-    cpu.check_sse()?;
+fn maskmovdqu<E: Encoding>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
+    E::check(cpu)?;
     // iced's operands are the implied memory, then the two registers.
     let (values, mask) = (cpu.xmm(op.b), cpu.xmm(op.c));
     cpu.store_masked(bus, op, &values.to_le_bytes(), &mask.to_le_bytes())
