@@ -16,6 +16,7 @@ static const struct {
     {"code", program_code, ": writes code and runs it, in every way there is"},
     {"floats", program_floats, ": floating point, x87 and SSE, to the bit"},
     {"vectors", program_vectors, ": packed and integer instructions of x86-64-v2"},
+    {"wide", program_wide, ": vector and integer instructions that x86-64-v3 adds"},
     {"faults", program_faults, ": the signal that each kind of fault brings"},
     {"sleepy", program_sleepy, "[MILLISECONDS [TIMES]]: sleeps and says so"},
     {"processor", program_processor, ": what CPUID announces, and the time stamp counter's rate"},

@@ -14,7 +14,7 @@ typedef int program(int argc, char **argv);
 program program_race, program_signal;
 
 /* Programs with one result on every processor. */
-program program_code, program_floats, program_vectors, program_faults;
+program program_code, program_floats, program_vectors, program_wide, program_faults;
 
 /* Programs that show something: idleness; what the processor says of itself. */
 program program_sleepy, program_processor;

@@ -49,6 +49,10 @@ pub const CHECKS: &str = "checks";
 
 /// What [`CHECKS`] prints; taken from silicon.
 pub const CHECKS_EXPECTED: &str = sources::CHECKS_EXPECTED;
+/// What the program [`WIDE`] prints on every x86-64-v3 processor.
+pub const WIDE_EXPECTED: &str = sources::WIDE_EXPECTED;
+/// The program that uses what x86-64-v3 adds; on a lesser processor it says so.
+pub const WIDE: &str = "wide";
 
 /// One of Debian's kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

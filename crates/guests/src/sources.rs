@@ -25,6 +25,7 @@ pub(crate) const PROGRAMS: &[Source] = sources!("programs":
     "signal.c",
     "sleepy.c",
     "vectors.c",
+    "wide.c",
 );
 
 /// The workloads, linked into the same.
@@ -59,6 +60,9 @@ pub(crate) const IA32: &[Source] = sources!("ia32": "ia32.c");
 
 /// What the script `bin/checks` prints on every machine.
 pub(crate) const CHECKS_EXPECTED: &str = include_str!("../../../guests/expected/checks.txt");
+
+/// What the program `wide` prints on every x86-64-v3 processor.
+pub(crate) const WIDE_EXPECTED: &str = include_str!("../../../guests/expected/wide.txt");
 
 /// What all bare-metal kernels share.
 pub(crate) const KERNEL_PARTS: &[Source] = sources!("kernels":

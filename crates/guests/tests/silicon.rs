@@ -31,6 +31,23 @@ fn the_checks_print_what_is_expected_on_this_processor() {
     );
 }
 
+#[test]
+fn the_program_for_x86_64_v3_prints_what_is_expected_on_this_processor() {
+    let guests = guests::Guests::of_the_tree(|line| eprintln!("{line}"));
+    let programs = guests.programs().expect("gcc builds the programs");
+    let output = Command::new(programs)
+        .arg(guests::WIDE)
+        .output()
+        .expect("the program runs");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let is_v3 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    if is_v3 {
+        assert_eq!(printed, guests::WIDE_EXPECTED);
+    } else {
+        assert_eq!(printed, "this is no x86-64-v3 processor\n");
+    }
+}
+
 /// The names that `checks` runs, which the shell would else look for on the host.
 const WORKLOADS: [&str; 19] = [
     "sorting",

@@ -209,6 +209,36 @@ fn on_the_host(tools: &guests::Tools, name: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// The kernel switches AVX on, user code uses it across context switches and
+/// signals, and silicon is the judge again.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "boots Linux: needs a release build")]
+fn an_x86_64_v3_processor_does_what_silicon_does_and_replays() {
+    if !is_x86_feature_detected!("avx2") || !is_x86_feature_detected!("fma") {
+        // Such a machine is refused here: `silicon` has a test of that.
+        return;
+    }
+    let (_folder, dir) = scratch();
+    let program = format!("dmesg | grep x86/fpu; echo then; {}", guests::WIDE);
+    let recorded = record_program(&dir, &program, &["--cpu", "v3"]);
+    let console = recorded.text().replace('\r', "");
+    assert!(console.contains("AVX registers"), "{console}");
+    let printed = between(&console, "then\n", "ReVirt guest: the command ended");
+    assert_eq!(printed.trim_start_matches("then\n"), guests::WIDE_EXPECTED);
+    assert_eq!(replay_linux(&dir, &[]).expect(0).text(), recorded.text());
+    let info = on("info", &dir, &[]).expect(0).json();
+    assert_eq!(info["manifest"]["machine"]["cpu"], "v3");
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "boots Linux: needs a release build")]
+fn a_program_for_x86_64_v3_finds_an_x86_64_v2_processor() {
+    let (_folder, dir) = scratch();
+    let recorded = record_program(&dir, guests::WIDE, &[]);
+    let text = recorded.text();
+    assert!(text.contains("this is no x86-64-v3 processor"), "{text}");
+}
+
 /// The judge is silicon: `guests::CHECKS_EXPECTED` is what these programs print
 /// on a processor that is not ours.
 #[test]

@@ -1,7 +1,7 @@
 //! What x86-64-v3 adds to general registers: BMI1, BMI2, LZCNT and MOVBE.
 //!
 //! Flags that the manual leaves undefined: PF, and SF after BEXTR, follow the
-//! result, and AF is 0; after TZCNT and LZCNT SF, AF and PF are 0, and OF stays
+//! result, and AF is 0; after TZCNT and LZCNT OF, SF, AF and PF are 0
 //! (docs/determinism.md). RORX, SARX, SHLX, SHRX, MULX, PDEP and PEXT leave
 //! every flag alone.
 
@@ -156,7 +156,7 @@ fn count<W: Width>(flags: &mut Flags, source: W, zeros: u32) -> W {
     if count == 0 {
         bits |= x86::flags::ZF;
     }
-    flags.update_arithmetic(x86::flags::ARITHMETIC & !x86::flags::OF, bits);
+    flags.set_arithmetic(bits);
     W::truncate(count.into())
 }
 
