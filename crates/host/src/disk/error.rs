@@ -57,6 +57,24 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// It uses something that can't be read here.
+    #[error("the disk image {path} uses {what}, which is not supported: convert it with `qemu-img convert -O raw`", path = path.display())]
+    Unknown {
+        /// The image.
+        path: PathBuf,
+        /// What it uses.
+        what: &'static str,
+    },
+    /// It looks like an image of another format.
+    #[error(
+        "the disk image {path} looks like a {what} image, which is not supported: convert it with `qemu-img convert -O raw`, or write `,format=raw` behind it if that is what the guest is to see", path = path.display()
+    )]
+    Foreign {
+        /// The image.
+        path: PathBuf,
+        /// The format's name.
+        what: &'static str,
+    },
     /// Its backing files lead back to itself.
     #[error("the disk image {path} lies on itself: {link} stands twice in its chain of backing files; give it another one with `qemu-img rebase`", path = path.display(), link = link.display())]
     Loop {

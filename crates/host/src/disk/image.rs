@@ -83,7 +83,7 @@ impl Image {
         let file = File::open(&path).map_err(read)?;
         let format = match format {
             Some(format) => format,
-            None => probe(&file).map_err(read)?,
+            None => probe(&file, &path)?,
         };
         let (base, files): (Box<dyn Base>, Vec<PathBuf>) = match format {
             Format::Raw => {
@@ -206,12 +206,34 @@ impl Image {
     }
 }
 
-fn probe(file: &File) -> io::Result<Format> {
-    let mut start = [0; 4];
-    let length = file.read_at(&mut start, 0)?;
-    Ok(if length == 4 && start == qcow2_layout::MAGIC {
-        Format::Qcow2
-    } else {
-        Format::Raw
-    })
+/// What images of formats that are not supported begin with.
+const FOREIGN: [(&[u8], &str); 6] = [
+    (b"KDMV", "vmdk"),
+    (b"# Disk DescriptorFile", "vmdk"),
+    (b"vhdxfile", "vhdx"),
+    (b"conectix", "vhd"),
+    (b"<<< ", "vdi"),
+    (b"QED\0", "qed"),
+];
+/// The longest of these.
+const MAGIC_BYTES: usize = 24;
+
+/// The format of the image in `file` at `path`, by how it begins.
+fn probe(file: &File, path: &Path) -> Result<Format, Error> {
+    let mut start = [0; MAGIC_BYTES];
+    let length = file.read_at(&mut start, 0).map_err(|source| Error::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let start = &start[..length];
+    if start.starts_with(&qcow2_layout::MAGIC) {
+        return Ok(Format::Qcow2);
+    }
+    match FOREIGN.iter().find(|(magic, _)| start.starts_with(magic)) {
+        Some(&(_, what)) => Err(Error::Foreign {
+            path: path.to_owned(),
+            what,
+        }),
+        None => Ok(Format::Raw),
+    }
 }

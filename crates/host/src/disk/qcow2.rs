@@ -13,7 +13,8 @@ use imago::format::gate::ImplicitOpenGate;
 use imago::qcow2::Qcow2;
 use imago::{FormatAccess, Mapping, Storage, StorageOpenOptions};
 
-use super::{Base, Error, lock, qcow2_layout};
+use super::qcow2_layout::{self, Flaw};
+use super::{Base, Error, lock};
 
 /// More files than any chain of backing files needs.
 const FILES_MAX: usize = 64;
@@ -114,7 +115,7 @@ struct Opened {
 enum Refusal {
     Read(PathBuf, io::Error),
     Locked(PathBuf, lock::Holder),
-    Damaged(PathBuf, &'static str),
+    Flaw(PathBuf, Flaw),
     Loop(PathBuf),
     TooMany,
 }
@@ -124,7 +125,8 @@ impl Refusal {
         match self {
             Refusal::Read(path, source) => Error::Read { path, source },
             Refusal::Locked(path, by) => Error::Locked { path, by },
-            Refusal::Damaged(path, reason) => damaged(&path, reason.to_owned()),
+            Refusal::Flaw(path, Flaw::Damaged(reason)) => damaged(&path, reason.to_owned()),
+            Refusal::Flaw(path, Flaw::Unknown(what)) => Error::Unknown { path, what },
             Refusal::Loop(link) => Error::Loop {
                 path: path.to_owned(),
                 link,
@@ -152,8 +154,8 @@ impl Gate {
             return Err(Refusal::TooMany);
         }
         lock::share(&file).map_err(|by| Refusal::Locked(path.clone(), by))?;
-        if let Some(reason) = qcow2_layout::damage(&file).map_err(read)? {
-            return Err(Refusal::Damaged(path, reason));
+        if let Some(flaw) = qcow2_layout::flaw(&file).map_err(read)? {
+            return Err(Refusal::Flaw(path, flaw));
         }
         opened.files.push(path);
         opened.held.push(file);

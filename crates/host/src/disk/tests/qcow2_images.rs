@@ -160,6 +160,29 @@ fn an_image_that_is_marked_as_corrupt_is_refused() {
 }
 
 #[test]
+fn what_imago_does_not_know_is_told_with_a_way_out() {
+    let files = folder();
+    let path = two_layers(&files);
+    let whole = fs::read(&path).expect("it is there");
+    for (at, bit) in [(79, 1 << 4), (79, 1 << 3), (35, 1)] {
+        let mut bytes = whole.clone();
+        bytes[at] |= bit;
+        fs::write(&path, bytes).expect("there is room");
+        assert!(matches!(refusal(&path), Error::Unknown { .. }));
+    }
+}
+
+#[test]
+fn an_image_of_another_format_is_not_taken_for_a_raw_one() {
+    let files = folder();
+    let path = files.path().join("disk.vmdk");
+    fs::write(&path, b"KDMV and so on").expect("there is room");
+    let refused = Image::open(&path, None);
+    assert!(matches!(refused, Err(Error::Foreign { what: "vmdk", .. })));
+    assert!(Image::open(&path, Some(Format::Raw)).is_ok());
+}
+
+#[test]
 fn a_size_beyond_all_bounds_is_refused() {
     let files = folder();
     let path = two_layers(&files);
