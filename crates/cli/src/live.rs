@@ -113,7 +113,7 @@ fn exit(ended: &Ended) -> Exit {
     match ended.reason {
         EndReason::PoweredOff | EndReason::Reset | EndReason::Stopped => Exit::Yes,
         EndReason::Crashed | EndReason::Halted => Exit::No,
-        EndReason::LogFailed => Exit::Unknown,
+        EndReason::LogFailed | EndReason::DiskFailed => Exit::Unknown,
     }
 }
 

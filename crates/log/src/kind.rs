@@ -92,6 +92,7 @@ numbered! {
         Crashed = 3, "crashed", "the guest crashed: a triple fault";
         Halted = 4, "halted", "the guest halted for ever: nothing could wake it";
         LogFailed = 5, "log-failed", "the log could not be written any further; what came after the last whole frame is lost";
+        DiskFailed = 6, "disk-failed", "the host could not read or write a disk; what the guest had asked for last was not done";
     }
 }
 

@@ -111,18 +111,19 @@ impl<'a> Live<'a> {
                 reason: end.reason,
                 debug_exit: end.debug_exit,
             },
+            Err(Error::Disk { .. }) => End {
+                reason: EndReason::DiskFailed,
+                debug_exit: None,
+            },
             Err(_) => End {
                 reason: EndReason::Stopped,
                 debug_exit: None,
             },
         };
-        // A disk request that the host left undone is done in a replay: of
-        // memory and devices nothing can be said here.
-        let is_whole = !matches!(outcome, Err(Error::Disk { .. }));
         let closed = self
             .tape
             .take()
-            .map_or(Ok(0), |tape| tape.end(self.machine, end.reason, is_whole));
+            .map_or(Ok(0), |tape| tape.end(self.machine, end.reason));
         outcome?;
         Ok(Ended {
             reason: end.reason,

@@ -356,7 +356,11 @@ impl Replay<'_> {
     }
 
     fn end_difference(&mut self, expected: EndReason) -> Option<Difference> {
-        if matches!(expected, EndReason::Stopped | EndReason::LogFailed) {
+        // What the world did to the recorder is no doing of the machine's.
+        if matches!(
+            expected,
+            EndReason::Stopped | EndReason::LogFailed | EndReason::DiskFailed
+        ) {
             return None;
         }
         // A machine that has ended runs no further, and says so.

@@ -65,15 +65,12 @@ impl Tape {
         self.push(machine, &registers, body)
     }
 
-    /// Writes a last check (if the machine `is_whole`) and why the recording
-    /// ends; returns when all is on disk.
-    pub(crate) fn end(
-        mut self,
-        machine: &mut Machine,
-        reason: EndReason,
-        is_whole: bool,
-    ) -> Result<u64, Error> {
-        if is_whole {
+    /// Writes a last check and why the recording ends; returns when all is on
+    /// disk.
+    pub(crate) fn end(mut self, machine: &mut Machine, reason: EndReason) -> Result<u64, Error> {
+        // A disk request that the host left undone is done in a replay: of
+        // memory and devices nothing can be said then.
+        if reason != EndReason::DiskFailed {
             self.epoch(machine)?;
         }
         let registers = self.layout.bytes(&machine.registers());

@@ -376,6 +376,7 @@ fn an_image_that_can_t_be_read_ends_a_recording_and_a_replay_with_a_message() {
     says(recorded, 2, &words);
     on("verify", &dir, &[]).expect(0);
     let replayed = replay(&dir, &[]).expect(0);
+    assert_eq!(replayed.json()["reason"], "disk-failed");
     assert!(
         replayed.text().starts_with("sectors"),
         "{}",
