@@ -127,6 +127,9 @@ pub(crate) struct Machine {
     /// What runs the guest
     #[arg(long, value_enum, default_value_t)]
     pub(crate) engine: Engine,
+    /// Tell at the end where guest time went: translated, interpreted, left why
+    #[arg(long)]
+    pub(crate) stats: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -173,6 +176,9 @@ pub(crate) struct Replay {
     /// What runs the guest; any engine replays any recording
     #[arg(long, value_enum, default_value_t)]
     pub(crate) engine: Engine,
+    /// Tell at the end where guest time went: translated, interpreted, left why
+    #[arg(long)]
+    pub(crate) stats: bool,
     /// What to check at each epoch besides registers, devices and output:
     /// memory written since the last, or all of memory (full)
     #[arg(long, value_name = "normal|full", default_value_t)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use host::Console;
 use log::EndReason;
-use machine::EngineKind;
+use machine::{Count, EngineKind};
 use serde_json::{Value, json};
 use session::{About, Ended, How, OnReset, Seconds};
 
@@ -15,6 +15,7 @@ use crate::exit::Exit;
 use crate::kernel;
 use crate::outside::Outside;
 use crate::report::Report;
+use crate::statistics;
 
 /// The engine that was asked for.
 pub(crate) fn engine(wanted: Engine) -> EngineKind {
@@ -43,8 +44,9 @@ pub(crate) fn run(arguments: &Run, report: &Report) -> Result<Exit> {
     let console = open(&arguments.machine, report)?;
     let how = how(&arguments.machine, engine);
     let ended = session::run(&config, &images, how, disks, || Outside::begin(console))?;
-    let text = format!("{}.", what_happened(&ended));
-    Ok(report.finish(exit(&ended), &text, fields(&ended)))
+    let counts = counts(&arguments.machine, &ended);
+    let text = format!("{}.{}", what_happened(&ended), statistics::lines(counts));
+    Ok(report.finish(exit(&ended), &text, fields(&ended, counts)))
 }
 
 pub(crate) fn record(arguments: &Record, report: &Report) -> Result<Exit> {
@@ -79,13 +81,15 @@ pub(crate) fn record(arguments: &Record, report: &Report) -> Result<Exit> {
         // What was recorded stands, but only the image as it was replays it.
         stamps.iter().try_for_each(host::disk::Stamps::check)?;
     }
+    let counts = counts(&arguments.machine, &ended);
     let text = format!(
-        "{}.\nRecorded in {dir} ({events} events). Replay it with: revirt replay {dir}",
+        "{}.\nRecorded in {dir} ({events} events). Replay it with: revirt replay {dir}{counts}",
         what_happened(&ended),
         dir = dir.display(),
         events = ended.events,
+        counts = statistics::lines(counts),
     );
-    Ok(report.finish(exit(&ended), &text, fields(&ended)))
+    Ok(report.finish(exit(&ended), &text, fields(&ended, counts)))
 }
 
 fn how(arguments: &Machine, engine: EngineKind) -> How {
@@ -136,8 +140,14 @@ fn what_happened(ended: &Ended) -> String {
     }
 }
 
-fn fields(ended: &Ended) -> Value {
+/// The counts to tell: none, unless they were asked for.
+fn counts<'a>(machine: &Machine, ended: &'a Ended) -> &'a [Count] {
+    if machine.stats { &ended.counts } else { &[] }
+}
+
+fn fields(ended: &Ended, counts: &[Count]) -> Value {
     json!({
+        "stats": statistics::object(counts),
         "reason": ended.reason.name(),
         "debug_exit": ended.debug_exit,
         "moment": ended.moment.to_string(),

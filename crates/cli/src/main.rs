@@ -14,6 +14,7 @@ mod progress;
 mod replay;
 mod report;
 mod size;
+mod statistics;
 
 use std::process::ExitCode;
 

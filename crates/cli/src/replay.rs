@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal as _};
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use machine::Count;
 use serde_json::{Value, json};
 use session::{
     Difference, Divergence, Line, Options, Outcome, OutputPort, Recording, Replayed, Seconds,
@@ -16,6 +17,7 @@ use crate::exit::Exit;
 use crate::live::engine;
 use crate::outside::Screen;
 use crate::report::Report;
+use crate::statistics;
 
 /// Shows the guest's output and how far the replay is.
 struct Screening {
@@ -75,7 +77,13 @@ pub(crate) fn replay(arguments: &Replay, report: &Report) -> Result<Exit> {
         Outcome::Complete(_) | Outcome::CutOff(_) | Outcome::Stopped => Exit::Yes,
         Outcome::Diverged(_) => Exit::No,
     };
-    Ok(report.finish(exit, &text(&replayed), fields(&replayed)))
+    let counts = if arguments.stats {
+        replayed.counts.as_slice()
+    } else {
+        &[]
+    };
+    let text = text(&replayed).trim_end().to_owned() + &statistics::lines(counts);
+    Ok(report.finish(exit, &text, fields(&replayed, counts)))
 }
 
 fn text(replayed: &Replayed) -> String {
@@ -87,6 +95,7 @@ fn text(replayed: &Replayed) -> String {
         epochs,
         output_bytes,
         registers,
+        ..
     } = replayed;
     let time = Seconds(*guest_ns);
     let checked = format!(
@@ -119,8 +128,9 @@ fn text(replayed: &Replayed) -> String {
     }
 }
 
-fn fields(replayed: &Replayed) -> Value {
+fn fields(replayed: &Replayed, counts: &[Count]) -> Value {
     let mut fields = json!({
+        "stats": statistics::object(counts),
         "outcome": match replayed.outcome {
             Outcome::Complete(_) => "complete",
             Outcome::CutOff(_) => "cut-off",

@@ -35,6 +35,15 @@ pub enum Exit {
     Shutdown,
 }
 
+/// How often something happened in an engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// What.
+    pub what: String,
+    /// How often.
+    pub count: u64,
+}
+
 /// Runs guest code, exactly.
 pub trait Engine {
     /// Runs until `until`, or until something else stops it.
@@ -43,6 +52,10 @@ pub trait Engine {
     /// Forgets everything derived from the processor's state or from memory:
     /// after another state has been put in their place.
     fn reset(&mut self);
+
+    /// Where time went, in the order in which to tell it. Empty if the engine
+    /// counts nothing.
+    fn counts(&self) -> Vec<Count>;
 }
 
 /// An engine that runs by the two phases: freely to a branch count, then by

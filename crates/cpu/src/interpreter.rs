@@ -5,7 +5,7 @@ use x86::{Physical, flags};
 
 use crate::block::Blocks;
 use crate::debug::dr6;
-use crate::engine::Stepper;
+use crate::engine::{Count, Stepper};
 use crate::interrupt::Event;
 use crate::state::{GPR_BLOCK, Shadow};
 use crate::{Bus, Cpu, Engine, Exit, Trap, Until};
@@ -237,5 +237,9 @@ impl Engine for Interpreter {
 
     fn reset(&mut self) {
         *self = Interpreter::new();
+    }
+
+    fn counts(&self) -> Vec<Count> {
+        Vec::new()
     }
 }

@@ -38,7 +38,7 @@ pub mod xstate;
 
 pub use block::{Decoded, straight_line};
 pub use bus::{Bus, Refused};
-pub use engine::{Engine, Exit, Stepper, Until};
+pub use engine::{Count, Engine, Exit, Stepper, Until};
 pub use flags::Flags;
 pub use fpu::Fpu;
 pub use interpreter::{Interpreter, Next};

@@ -89,30 +89,34 @@ pub struct Dropped {
     pub low: bool,
     /// Every leave to store.
     pub writes: bool,
-    /// What is known of these pages.
-    pub pages: Vec<Linear>,
+    /// What is known of the pages in these ranges: the first page, and the
+    /// length in bytes.
+    pub ranges: Vec<(Linear, u64)>,
     /// Every leave to store to these pages.
     pub writes_to: Vec<Physical>,
 }
 
-/// Pages told one by one at most; more are told as everything.
-const DROPPED_PAGES_MAX: u64 = 64;
+/// Ranges and pages told one by one at most; more are told as a half, or as
+/// everything.
+const DROPPED_MAX: usize = 64;
 
 impl Dropped {
-    fn add_pages(&mut self, start: Linear, bytes: u64) {
-        let first = start.page();
-        let count = bytes.div_ceil(PAGE_BYTES);
-        if self.pages.len() as u64 + count > DROPPED_PAGES_MAX {
-            self.all = true;
-            self.pages.clear();
+    fn add_range(&mut self, start: Linear, bytes: u64) {
+        let covered = self.all || self.low && is_low(start.0);
+        if covered {
             return;
         }
-        self.pages
-            .extend((0..count).map(|n| first.plus(n * PAGE_BYTES)));
+        if self.ranges.len() < DROPPED_MAX {
+            self.ranges.push((start.page(), bytes));
+            return;
+        }
+        self.low = true;
+        self.all |= !is_low(start.0) || self.ranges.iter().any(|(start, _)| !is_low(start.0));
+        self.ranges.clear();
     }
 
     fn add_writes_to(&mut self, page: Physical) {
-        if self.writes_to.len() as u64 >= DROPPED_PAGES_MAX {
+        if self.writes_to.len() >= DROPPED_MAX {
             self.writes = true;
             self.writes_to.clear();
         } else if !self.writes {
@@ -265,7 +269,7 @@ impl Tlb {
 
     /// Drops what is known of `linear`'s page.
     pub fn flush_page(&mut self, linear: Linear) {
-        self.note(|dropped| dropped.add_pages(linear, PAGE_BYTES));
+        self.note(|dropped| dropped.add_range(linear, PAGE_BYTES));
         for space in 0..SPACES {
             self.entries[(space * ENTRIES) | Self::index(Space::Supervisor, linear)] = EMPTY;
         }
@@ -273,7 +277,7 @@ impl Tlb {
 
     /// Drops what is known of the pages in `start..start + bytes`.
     pub fn flush_range(&mut self, start: Linear, bytes: u64) {
-        self.note(|dropped| dropped.add_pages(start, bytes));
+        self.note(|dropped| dropped.add_range(start, bytes));
         let inside = |tag: u64| tag != NONE && tag.wrapping_sub(start.0) < bytes;
         for entry in self.entries.iter_mut() {
             if inside(entry.read) || inside(entry.write) || inside(entry.fetch) {

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use cpu::{CodeSize, Cpu, Dropped, Space};
 use memory::flag;
 use x86::control::{cr0, cr4};
-use x86::{Linear, PAGE_BYTES, Physical};
+use x86::{Linear, Physical};
 
 use crate::code::{Code, Offset};
 use crate::flag::Where;
@@ -132,8 +132,10 @@ pub(crate) struct Blocks {
     by_key: BTreeMap<Key, BlockId>,
     by_page: BTreeMap<u64, Vec<BlockId>>,
     recent: Vec<Option<Recent>>,
-    /// The jump cache's filled entries: part and target.
-    jumps: Vec<(usize, u64)>,
+    /// The jump cache's filled entries, by page: part and target.
+    jumps: BTreeMap<u64, Vec<(usize, u64)>>,
+    /// How many there are; entries that took another's place count too.
+    jumps_count: usize,
 }
 
 impl Default for Blocks {
@@ -143,7 +145,8 @@ impl Default for Blocks {
             by_key: BTreeMap::new(),
             by_page: BTreeMap::new(),
             recent: vec![None; RECENT],
-            jumps: Vec::new(),
+            jumps: BTreeMap::new(),
+            jumps_count: 0,
         }
     }
 }
@@ -260,13 +263,14 @@ impl Blocks {
         for &number in self.by_page.keys() {
             cpu.ram.pages().clear(number, flag::TRANSLATED);
         }
-        self.empty_jumps(region, |_| true);
+        self.empty_jumps(region);
         *self = Blocks::default();
     }
 
     /// Empties the jump cache, filled or not.
     pub(crate) fn reset_jumps(&mut self, region: &mut Region) {
         self.jumps.clear();
+        self.jumps_count = 0;
         for (n, jump) in region.jumps().iter_mut().enumerate() {
             let target = nowhere(n % JUMPS_EACH);
             *jump = Jump { target, code: 0 };
@@ -281,13 +285,15 @@ impl Blocks {
         target: Linear,
         code: std::ptr::NonNull<u8>,
     ) {
-        if self.jumps.len() >= FILLED_MAX {
-            self.empty_jumps(region, |_| true);
+        if self.jumps_count >= FILLED_MAX {
+            self.empty_jumps(region);
         }
         let part = mode.jumps();
         let jump = &mut region.jumps()[part * JUMPS_EACH + jump_index(target.0)];
         if jump.target != target.0 {
-            self.jumps.push((part, target.0));
+            let page = self.jumps.entry(target.page().0).or_default();
+            page.push((part, target.0));
+            self.jumps_count += 1;
         }
         *jump = Jump {
             target: target.0,
@@ -296,31 +302,35 @@ impl Blocks {
         };
     }
 
-    /// Empties the entries of the jump cache whose targets `goes` says.
-    pub(crate) fn empty_jumps(&mut self, region: &mut Region, goes: impl Fn(u64) -> bool) {
+    /// Empties the jump cache.
+    pub(crate) fn empty_jumps(&mut self, region: &mut Region) {
+        self.empty_jumps_in(region, 0..=u64::MAX);
+    }
+
+    /// Empties the entries of the jump cache whose targets lie in `pages`, which
+    /// are whole.
+    fn empty_jumps_in(&mut self, region: &mut Region, pages: std::ops::RangeInclusive<u64>) {
         let jumps = region.jumps();
-        self.jumps.retain(|&(part, target)| {
-            let goes = goes(target);
-            if goes {
+        for (_, filled) in self.jumps.extract_if(pages, |_, _| true) {
+            self.jumps_count -= filled.len();
+            for (part, target) in filled {
                 let index = jump_index(target);
                 jumps[part * JUMPS_EACH + index].target = nowhere(index);
             }
-            !goes
-        });
+        }
     }
 
     /// Empties what rests on mappings that `dropped` covers.
     pub(crate) fn drop_jumps(&mut self, region: &mut Region, dropped: &Dropped) {
         if dropped.all {
-            self.empty_jumps(region, |_| true);
+            self.empty_jumps(region);
             return;
         }
         if dropped.low {
-            self.empty_jumps(region, |target| target >> 63 == 0);
+            self.empty_jumps_in(region, 0..=u64::MAX >> 1);
         }
-        if !dropped.pages.is_empty() {
-            let page = |target: u64| Linear(target & !(PAGE_BYTES - 1));
-            self.empty_jumps(region, |target| dropped.pages.contains(&page(target)));
+        for &(start, bytes) in &dropped.ranges {
+            self.empty_jumps_in(region, start.0..=start.0.saturating_add(bytes - 1));
         }
     }
 }

@@ -2,7 +2,7 @@
 //! code as long as it can; code that is cold, and what holds on at every
 //! instruction (traps, shadows, breakpoints), is interpreted.
 
-use cpu::{Bus, Cpu, Engine, Exit, Interpreter, Next, Stepper, Until};
+use cpu::{Bus, Count, Cpu, Engine, Exit, Interpreter, Next, Stepper, Until};
 use x86::{Linear, PAGE_BYTES, Physical};
 
 use crate::cache::{BlockId, Blocks, Key, Mode};
@@ -12,6 +12,7 @@ use crate::frame::Region;
 use crate::routine::{Enter, Routines};
 use crate::site::{Link, Site, SiteId, Sites};
 use crate::slow::{Context, Left, slow};
+use crate::statistics::Statistics;
 use crate::tlb::Filled;
 use crate::translate;
 
@@ -36,6 +37,7 @@ pub struct Jit {
     sites: Sites,
     filled: Filled,
     heat: Heat,
+    statistics: Statistics,
     /// Whether SIMD was on when the jump cache was last used.
     simd: bool,
 }
@@ -59,6 +61,7 @@ impl Jit {
             sites: Sites::default(),
             filled,
             heat: Heat::default(),
+            statistics: Statistics::default(),
             simd: false,
         })
     }
@@ -76,7 +79,7 @@ impl Jit {
         let mode = Mode::of(cpu)?;
         if mode.simd != self.simd {
             self.simd = mode.simd;
-            self.blocks.empty_jumps(&mut self.region, |_| true);
+            self.blocks.empty_jumps(&mut self.region);
         }
         let linear = Linear(cpu.rip);
         if is_near_the_edge(linear) {
@@ -119,6 +122,7 @@ impl Jit {
             return None;
         }
         let id = self.blocks.next();
+        let begin = self.code.next();
         let block = translate::translate(
             key,
             id,
@@ -128,6 +132,9 @@ impl Jit {
             &mut self.sites,
             &self.routines,
         );
+        self.statistics.blocks += 1;
+        self.statistics.instructions += line.len() as u64;
+        self.statistics.code_bytes += u64::from(self.code.next() - begin);
         Some(self.blocks.insert(cpu, block))
     }
 
@@ -163,6 +170,7 @@ impl Jit {
             blocks: &mut self.blocks,
             filled: &mut self.filled,
             sites: &self.sites,
+            statistics: &mut self.statistics,
             until,
             mode,
             left: Left::BySite,
@@ -188,16 +196,23 @@ impl Jit {
         // helper.
         unsafe { enter(frame.as_ptr(), start.as_ptr()) };
         let left = context.left;
+        self.statistics.stays += 1;
         match left {
-            Left::BySite => self.left_by_site(cpu, until),
-            Left::Complete => Ok(None),
-            Left::Trapped(trap) => self.interpreter.trap(cpu, bus, trap).map(|()| None),
+            Left::BySite => Ok(self.left_by_site(cpu, until)),
+            Left::Complete => {
+                self.statistics.left += 1;
+                Ok(None)
+            }
+            Left::Trapped(trap) => {
+                self.statistics.traps += 1;
+                self.interpreter.trap(cpu, bus, trap).map(|()| None)
+            }
         }
     }
 
     /// Brings the processor's state up to date after translated code was left
     /// by a site's own jump.
-    fn left_by_site(&mut self, cpu: &mut Cpu, until: u64) -> Result<Option<(SiteId, Link)>, Exit> {
+    fn left_by_site(&mut self, cpu: &mut Cpu, until: u64) -> Option<(SiteId, Link)> {
         // SAFETY: translated code has been left, and nobody else holds a
         // reference to the frame.
         let frame = unsafe { self.region.frame().as_ref() };
@@ -218,9 +233,14 @@ impl Jit {
             Site::Indirect => (frame.temp, true, None),
             Site::Slow { .. } => unreachable!("bug: a slow site doesn't leave by itself"),
         };
+        match self.sites.get(site) {
+            Site::Link(_) => self.statistics.links += 1,
+            Site::Stop { .. } => self.statistics.stops += 1,
+            _ => self.statistics.far += 1,
+        }
         cpu.rip = target;
         cpu.branches += u64::from(is_branch);
-        Ok(link)
+        link
     }
 
     /// Drops what writes to code make stale.
@@ -232,7 +252,8 @@ impl Jit {
                 .invalidate(cpu, &mut self.code, &self.sites, start, bytes);
         }
         if any {
-            self.blocks.empty_jumps(&mut self.region, |_| true);
+            self.statistics.invalidations += 1;
+            self.blocks.empty_jumps(&mut self.region);
         }
     }
 
@@ -240,6 +261,7 @@ impl Jit {
     fn see_dropped(&mut self, cpu: &mut Cpu) {
         if cpu.tlb.has_dropped() {
             let dropped = cpu.tlb.take_dropped();
+            self.statistics.dropped(&dropped);
             self.filled.drop(&mut self.region, cpu, &dropped);
             self.blocks.drop_jumps(&mut self.region, &dropped);
         }
@@ -247,6 +269,8 @@ impl Jit {
 
     /// Drops all translated code.
     fn clear(&mut self, cpu: &mut Cpu) {
+        self.statistics.clears += 1;
+        self.statistics.sites_go(&self.sites);
         self.blocks.clear(cpu, &mut self.region);
         self.sites.clear();
         self.code.clear();
@@ -288,7 +312,10 @@ impl Stepper for Jit {
             self.see_dropped(cpu);
             let done = match self.find(cpu, pending.take()) {
                 Some(id) => self.enter(cpu, bus, id, until),
-                None => self.interpreter.block(cpu, bus).map(|()| None),
+                None => {
+                    self.statistics.interpreted += 1;
+                    self.interpreter.block(cpu, bus).map(|()| None)
+                }
             };
             match done {
                 Ok(link) => pending = link,
@@ -313,12 +340,16 @@ impl Engine for Jit {
 
     fn reset(&mut self) {
         self.interpreter.reset();
-        self.blocks.empty_jumps(&mut self.region, |_| true);
+        self.blocks.empty_jumps(&mut self.region);
         self.blocks = Blocks::default();
         self.sites.clear();
         self.code.clear();
         self.filled.reset(&mut self.region);
         self.heat = Heat::default();
+    }
+
+    fn counts(&self) -> Vec<Count> {
+        self.statistics.counts(&self.sites)
     }
 }
 

@@ -19,6 +19,7 @@ mod register;
 mod routine;
 mod site;
 mod slow;
+mod statistics;
 mod tlb;
 mod translate;
 

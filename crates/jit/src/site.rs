@@ -2,6 +2,7 @@
 //! which translated code leaves in the frame.
 
 use cpu::Op;
+use iced_x86::Code;
 
 use crate::cache::BlockId;
 use crate::code::Offset;
@@ -32,6 +33,8 @@ pub(crate) enum Site {
     Slow {
         /// The instruction.
         op: Op,
+        /// Which encoding it is.
+        code: Code,
         /// Where its block starts, from the start of the page.
         block_offset: u16,
         /// What it looked up.
@@ -92,6 +95,11 @@ impl Sites {
     /// Site `id`.
     pub(crate) fn get(&self, id: SiteId) -> &Site {
         &self.0[id as usize]
+    }
+
+    /// All of them, in the order of their numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Site> {
+        self.0.iter()
     }
 
     /// Forgets all.

@@ -8,6 +8,7 @@ use x86::{Linear, gpr, seg};
 use crate::cache::{Blocks, Mode};
 use crate::frame::{Frame, Region};
 use crate::site::{Operand, Site, Sites};
+use crate::statistics::Statistics;
 use crate::tlb::Filled;
 
 /// Why the helper had translated code left.
@@ -30,6 +31,7 @@ pub(crate) struct Context<'a> {
     pub(crate) blocks: &'a mut Blocks,
     pub(crate) filled: &'a mut Filled,
     pub(crate) sites: &'a Sites,
+    pub(crate) statistics: &'a mut Statistics,
     /// The branch count at which the run is to stop.
     pub(crate) until: u64,
     pub(crate) mode: Mode,
@@ -93,10 +95,12 @@ impl Context<'_> {
             block_offset,
             operand,
             is_last,
+            ..
         } = self.sites.get(site as u32)
         else {
             unreachable!("bug: translated code called the helper at a jump's site");
         };
+        self.statistics.hit(site as usize);
         let block = base.wrapping_add(u64::from(*block_offset));
         let cpu = &mut *self.cpu;
         cpu.gpr[usize::from(cpu::GPR_BLOCK)] = block;
@@ -140,6 +144,7 @@ impl Context<'_> {
     pub(crate) fn see_dropped(&mut self) {
         if self.cpu.tlb.has_dropped() {
             let dropped = self.cpu.tlb.take_dropped();
+            self.statistics.dropped(&dropped);
             self.filled.drop(self.region, self.cpu, &dropped);
             self.blocks.drop_jumps(self.region, &dropped);
         }

@@ -102,6 +102,29 @@ impl Filled {
         };
     }
 
+    /// Drops the pages in `start..start + bytes`.
+    fn drop_range(&self, entries: &mut [Entry; COUNT], start: Linear, bytes: u64) {
+        let pages = bytes / PAGE_BYTES;
+        if pages > ENTRIES as u64 / 8 {
+            for &(space, page) in &self.entries {
+                if page.0.wrapping_sub(start.0) < bytes {
+                    let n = index(page);
+                    entries[space as usize * ENTRIES + n] = empty(n);
+                }
+            }
+            return;
+        }
+        for page in (0..pages).map(|n| start.plus(n * PAGE_BYTES)) {
+            let n = index(page);
+            for space in 0..SPACES {
+                let entry = &mut entries[space * ENTRIES + n];
+                if entry.read == page.0 || entry.write == page.0 {
+                    *entry = empty(n);
+                }
+            }
+        }
+    }
+
     /// Drops what `dropped` covers.
     pub(crate) fn drop(&mut self, region: &mut Region, cpu: &Cpu, dropped: &Dropped) {
         let entries = region.tlb();
@@ -115,14 +138,8 @@ impl Filled {
                 keep
             });
         }
-        for &page in &dropped.pages {
-            let n = index(page);
-            for space in 0..SPACES {
-                let entry = &mut entries[space * ENTRIES + n];
-                if entry.read == page.page().0 || entry.write == page.page().0 {
-                    *entry = empty(n);
-                }
-            }
+        for &(start, bytes) in &dropped.ranges {
+            self.drop_range(entries, start, bytes);
         }
         if !dropped.writes && dropped.writes_to.is_empty() {
             return;

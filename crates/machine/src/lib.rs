@@ -31,7 +31,7 @@ mod slot;
 
 pub use clock::Clock;
 pub use config::{BootKind, DiskConfig, Images, MODEL_REVISION, MachineConfig};
-pub use cpu::{Difference, Model as CpuModel, Registers, Until};
+pub use cpu::{Count, Difference, Model as CpuModel, Registers, Until};
 pub use devices::{Backing, Failed, SECTOR_BYTES};
 pub use door::{Input, Output, OutputPort, Stop};
 pub use error::Error;

@@ -1,6 +1,6 @@
 //! The machine and its run loop.
 
-use cpu::{Cpu, Engine, Exit, Interpreter, Model, Registers, Until, encode_registers};
+use cpu::{Count, Cpu, Engine, Exit, Interpreter, Model, Registers, Until, encode_registers};
 use devices::{Backing, Failed};
 use jit::Jit;
 use memory::Ram;
@@ -289,6 +289,11 @@ impl Machine {
     /// The processor, for a look that may fill its soft TLB.
     pub(crate) fn cpu_mut(&mut self) -> &mut Cpu {
         &mut self.cpu
+    }
+
+    /// Where the engine's time went.
+    pub fn engine_counts(&self) -> Vec<Count> {
+        self.engine.counts()
     }
 
     /// All registers, by name.

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use log::EndReason;
-use machine::{Images, Input, Machine, Stop, Until};
+use machine::{Count, Images, Input, Machine, Stop, Until};
 use moment::Moment;
 
 use crate::pace::Pace;
@@ -45,6 +45,8 @@ pub struct Ended {
     pub output_bytes: u64,
     /// Events in the log; 0 without one.
     pub events: u64,
+    /// Where the engine's time went.
+    pub counts: Vec<Count>,
     /// How often the guest has reset its machine and was started again.
     pub resets: u64,
 }
@@ -134,6 +136,7 @@ impl<'a> Live<'a> {
             busy_ns: self.busy_ns,
             output_bytes: self.machine.output_bytes(),
             events: closed?,
+            counts: self.machine.engine_counts(),
             resets: self.machine.resets(),
         })
     }

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use log::{Body, Door, EndReason, Event, Placed, Reader, Tail};
-use machine::{Backing, EngineKind, Images, Input, Machine, Stop, Until};
+use machine::{Backing, Count, EngineKind, Images, Input, Machine, Stop, Until};
 use moment::Moment;
 
 use crate::live::{disagreed, disk_error, end_reason, show};
@@ -65,6 +65,8 @@ pub struct Replayed {
     pub output_bytes: u64,
     /// Names and values of all registers, where it ended.
     pub registers: Vec<(String, u128)>,
+    /// Where the engine's time went.
+    pub counts: Vec<Count>,
 }
 
 /// Replays `recording` and checks it. `disks` are the contents that its
@@ -149,6 +151,7 @@ impl Replay<'_> {
             epochs: self.epochs,
             output_bytes: self.machine.output_bytes(),
             registers: self.layout.pairs(&registers),
+            counts: self.machine.engine_counts(),
         })
     }
 

@@ -195,6 +195,7 @@ impl Translator<'_> {
         let block_offset = u16::try_from(self.offset).expect("an offset in a page");
         self.sites.add(Site::Slow {
             op: decoded.op.clone(),
+            code: decoded.insn.code(),
             block_offset,
             operand,
             is_last,
