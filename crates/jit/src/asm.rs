@@ -49,6 +49,7 @@ pub(crate) struct Fix(usize);
 pub(crate) struct Condition(pub(crate) u8);
 
 impl Condition {
+    pub(crate) const EQUAL: Condition = Condition(4);
     pub(crate) const NOT_EQUAL: Condition = Condition(5);
     pub(crate) const ABOVE: Condition = Condition(7);
     pub(crate) const BELOW_OR_EQUAL: Condition = Condition(6);
@@ -59,6 +60,7 @@ impl Condition {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Alu {
     Add = 0,
+    Or = 1,
     And = 4,
     Sub = 5,
     Cmp = 7,
@@ -293,6 +295,12 @@ impl Asm {
         self.bytes.push(count);
     }
 
+    /// `shr a, count` of 32 bits.
+    pub(crate) fn shr_32(&mut self, a: Host, count: u8) {
+        self.encode(false, &[0xc1], 5, &Rm::Register(a), false);
+        self.bytes.push(count);
+    }
+
     /// `sar a, count`.
     pub(crate) fn sar(&mut self, a: Host, count: u8) {
         self.encode(true, &[0xc1], 7, &Rm::Register(a), false);
@@ -374,6 +382,52 @@ impl Asm {
         self.encode(wide, &[0x3b], a.0, &Rm::Register(b), false);
     }
 
+    /// `movzx ecx, ah`.
+    pub(crate) fn movzx_ah_to_cx(&mut self) {
+        self.raw(&[0x0f, 0xb6, 0xcc]);
+    }
+
+    /// `movzx to, from` of the low byte. `from` is `rax` to `rbx`.
+    pub(crate) fn movzx_8(&mut self, to: Host, from: Host) {
+        self.encode(false, &[0x0f, 0xb6], to.0, &Rm::Register(from), false);
+    }
+
+    /// `movzx to, [from]` of 16 bits.
+    pub(crate) fn load_16(&mut self, to: Host, from: Mem) {
+        self.encode(false, &[0x0f, 0xb7], to.0, &Rm::Memory(from), false);
+    }
+
+    /// `or to, from` of 32 bits.
+    pub(crate) fn or_32(&mut self, to: Host, from: Host) {
+        self.encode(false, &[0x0b], to.0, &Rm::Register(from), false);
+    }
+
+    /// `or [to], from`.
+    pub(crate) fn or_memory(&mut self, to: Mem, from: Host) {
+        self.encode(true, &[0x09], from.0, &Rm::Memory(to), false);
+    }
+
+    /// `xor to, [from]` of 32 bits.
+    pub(crate) fn xor_load_32(&mut self, to: Host, from: Mem) {
+        self.encode(false, &[0x33], to.0, &Rm::Memory(from), false);
+    }
+
+    /// `test a, value` of 32 bits.
+    pub(crate) fn test_constant_32(&mut self, a: Host, value: i32) {
+        self.encode(false, &[0xf7], 0, &Rm::Register(a), false);
+        self.raw(&value.to_le_bytes());
+    }
+
+    /// `bt`, `bts`, `btr` or `btc` `[a], number`, by the opcode's second byte.
+    pub(crate) fn bit_memory(&mut self, wide: bool, opcode: u8, a: Mem, number: Host) {
+        self.encode(wide, &[0x0f, opcode], number.0, &Rm::Memory(a), false);
+    }
+
+    /// `cmpxchg16b [a]`.
+    pub(crate) fn compare_exchange_16(&mut self, a: Mem) {
+        self.encode(true, &[0x0f, 0xc7], 1, &Rm::Memory(a), false);
+    }
+
     /// `movups to, [from]`.
     pub(crate) fn load_xmm(&mut self, to: u8, from: Mem) {
         self.encode(false, &[0x0f, 0x10], to, &Rm::Memory(from), false);
@@ -392,6 +446,32 @@ impl Asm {
     /// `stmxcsr [to]`.
     pub(crate) fn stmxcsr(&mut self, to: Mem) {
         self.encode(false, &[0x0f, 0xae], 3, &Rm::Memory(to), false);
+    }
+
+    /// `frstor [from]`.
+    pub(crate) fn load_x87(&mut self, from: Mem) {
+        self.encode(false, &[0xdd], 4, &Rm::Memory(from), false);
+    }
+
+    /// `fnsave [to]`.
+    pub(crate) fn save_x87(&mut self, to: Mem) {
+        self.encode(false, &[0xdd], 6, &Rm::Memory(to), false);
+    }
+
+    /// `fldcw [from]`.
+    pub(crate) fn load_x87_control(&mut self, from: Mem) {
+        self.encode(false, &[0xd9], 5, &Rm::Memory(from), false);
+    }
+
+    /// `fnstsw ax`.
+    pub(crate) fn x87_status_to_ax(&mut self) {
+        self.raw(&[0xdf, 0xe0]);
+    }
+
+    /// `mov to, from` of 16 bits.
+    pub(crate) fn mov_16(&mut self, to: Host, from: Host) {
+        self.bytes.push(0x66);
+        self.encode(false, &[0x89], from.0, &Rm::Register(to), false);
     }
 
     /// `lahf`.

@@ -30,21 +30,27 @@ pub(crate) struct Mode {
     pub(crate) space: u8,
     /// SSE instructions execute, and raise nothing.
     pub(crate) simd: bool,
+    /// The same of x87 instructions.
+    pub(crate) x87: bool,
 }
 
 /// MXCSR's exception masks.
 const MXCSR_MASKS: u32 = 0x1f80;
+/// The x87 control word's.
+const X87_MASKS: u16 = 0x3f;
 
 impl Mode {
     /// Of `cpu`; `None` where code isn't translated.
     pub(crate) fn of(cpu: &Cpu) -> Option<Mode> {
-        if cpu.code_size != CodeSize::Bits64 || cpu.space == Space::UserAc {
+        let level = matches!(cpu.cpl, 0 | 3);
+        if cpu.code_size != CodeSize::Bits64 || cpu.space == Space::UserAc || !level {
             return None;
         }
         let on = cpu.cr0 & (cr0::EM | cr0::TS) | !cpu.cr4 & cr4::OSFXSR == 0;
         Some(Mode {
             space: cpu.space as u8,
             simd: on && cpu.mxcsr & MXCSR_MASKS == MXCSR_MASKS,
+            x87: cpu.cr0 & (cr0::EM | cr0::TS) == 0 && cpu.fpu.control().0 & X87_MASKS == X87_MASKS,
         })
     }
 

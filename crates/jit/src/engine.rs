@@ -11,7 +11,7 @@ use crate::flag::Where;
 use crate::frame::Region;
 use crate::routine::{Enter, Routines};
 use crate::site::{Link, Site, SiteId, Sites};
-use crate::slow::{Context, Left, slow};
+use crate::slow::{Context, Left, slow, take_over};
 use crate::statistics::Statistics;
 use crate::tlb::Filled;
 use crate::translate;
@@ -38,8 +38,8 @@ pub struct Jit {
     filled: Filled,
     heat: Heat,
     statistics: Statistics,
-    /// Whether SIMD was on when the jump cache was last used.
-    simd: bool,
+    /// Whether SIMD and the x87 unit were on when the jump cache was last used.
+    floating: [bool; 2],
 }
 
 impl Jit {
@@ -62,7 +62,7 @@ impl Jit {
             filled,
             heat: Heat::default(),
             statistics: Statistics::default(),
-            simd: false,
+            floating: [false; 2],
         })
     }
 
@@ -77,8 +77,9 @@ impl Jit {
     /// hot; linked with the jump that led here.
     fn find(&mut self, cpu: &mut Cpu, pending: Option<(SiteId, Link)>) -> Option<BlockId> {
         let mode = Mode::of(cpu)?;
-        if mode.simd != self.simd {
-            self.simd = mode.simd;
+        let floating = [mode.simd, mode.x87];
+        if floating != self.floating {
+            self.floating = floating;
             self.blocks.empty_jumps(&mut self.region);
         }
         let linear = Linear(cpu.rip);
@@ -162,6 +163,7 @@ impl Jit {
         let frame = self.region.frame();
         let xmm = (&raw mut cpu.xmm).cast::<u8>();
         let mxcsr = (&raw mut cpu.mxcsr).cast::<u8>();
+        let segments = (&raw const cpu.segments).cast::<u8>();
         let mut context = Context {
             cpu,
             bus,
@@ -175,6 +177,8 @@ impl Jit {
             mode,
             left: Left::BySite,
         };
+        // The guest's x87 unit is in the processor's state.
+        context.frame().x87_absent = 1;
         context.give_back();
         let code_base = context.cpu.rip & !(PAGE_BYTES - 1);
         let context_address = (&raw mut context).cast::<u8>();
@@ -190,6 +194,8 @@ impl Jit {
         frame_now.xmm = xmm.expose_provenance() as u64;
         // lint: as above
         frame_now.mxcsr = mxcsr.expose_provenance() as u64;
+        // lint: as above
+        frame_now.segments = segments.expose_provenance() as u64;
         // SAFETY: `start` is the entry of a block translated for this mode, the
         // frame is as it expects it, and the context outlives the call. Nothing
         // that the context borrows is used before the call returns, but by the
@@ -216,9 +222,7 @@ impl Jit {
         // SAFETY: translated code has been left, and nobody else holds a
         // reference to the frame.
         let frame = unsafe { self.region.frame().as_ref() };
-        frame.get_gprs(&mut cpu.gpr);
-        cpu.flags.set_arithmetic(crate::slow::unpack(frame.flags));
-        cpu.branches = until.wrapping_sub(frame.count);
+        take_over(cpu, frame, until);
         let base = frame.code_base;
         #[expect(clippy::cast_possible_truncation, reason = "it was stored as 32 bits")]
         let site = frame.site as SiteId;
@@ -231,7 +235,9 @@ impl Jit {
             Site::Stop { offset } => (base.wrapping_add(u64::from(offset)), false, None),
             Site::Far { offset } => (base.wrapping_add(offset.cast_unsigned()), true, None),
             Site::Indirect => (frame.temp, true, None),
-            Site::Slow { .. } => unreachable!("bug: a slow site doesn't leave by itself"),
+            Site::Slow { .. } | Site::LoadX87 => {
+                unreachable!("bug: a slow site doesn't leave by itself")
+            }
         };
         match self.sites.get(site) {
             Site::Link(_) => self.statistics.links += 1,

@@ -64,7 +64,7 @@ impl Effect {
         let reads = insn.rflags_read() | if by_register { ARITHMETIC } else { 0 };
         // Some flags that the manual leaves undefined stay as they were here.
         let writes = match insn.mnemonic() {
-            Mnemonic::Bsf | Mnemonic::Bsr => RflagsBits::ZF,
+            Mnemonic::Bsf | Mnemonic::Bsr | Mnemonic::Cmpxchg16b => RflagsBits::ZF,
             Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc => RflagsBits::CF,
             Mnemonic::Div | Mnemonic::Idiv => 0,
             _ => insn.rflags_modified(),

@@ -31,6 +31,10 @@ pub(crate) struct Frame {
     pub(crate) code_base: u64,
     /// 0 while the guest's SIMD registers are in the host's.
     pub(crate) simd_absent: u64,
+    /// 0 while the guest's x87 unit is in the host's.
+    pub(crate) x87_absent: u64,
+    /// The x87 unit's instruction pointer.
+    pub(crate) x87_pointer: u64,
     /// Base of FS.
     pub(crate) fs_base: u64,
     /// Base of GS.
@@ -39,6 +43,10 @@ pub(crate) struct Frame {
     pub(crate) temp: u64,
     /// The guest's flags, as [`crate::register::FLAGS`] holds them.
     pub(crate) flags: u64,
+    /// The guest's other flags.
+    pub(crate) rest: u64,
+    /// Whether an interrupt waits.
+    pub(crate) interrupt: u64,
     /// Guest registers 8 to 15.
     pub(crate) high: [u64; 8],
     /// Guest registers 0 to 7.
@@ -49,8 +57,12 @@ pub(crate) struct Frame {
     pub(crate) helper: u64,
     /// Its argument.
     pub(crate) context: u64,
+    /// The x87 unit, while it is in the host's and translated code isn't running.
+    pub(crate) x87: crate::x87::Image,
     /// Address of the guest's XMM registers.
     pub(crate) xmm: u64,
+    /// Address of the guest's segment registers.
+    pub(crate) segments: u64,
     /// Address of the guest's MXCSR.
     pub(crate) mxcsr: u64,
     /// The host's MXCSR.
@@ -89,10 +101,16 @@ pub(crate) mod at {
     pub(crate) const SITE: i32 = disp(offset_of!(Frame, site));
     pub(crate) const CODE_BASE: i32 = disp(offset_of!(Frame, code_base));
     pub(crate) const SIMD_ABSENT: i32 = disp(offset_of!(Frame, simd_absent));
+    pub(crate) const X87_ABSENT: i32 = disp(offset_of!(Frame, x87_absent));
+    pub(crate) const X87_POINTER: i32 = disp(offset_of!(Frame, x87_pointer));
+    pub(crate) const X87: i32 = disp(offset_of!(Frame, x87));
     pub(crate) const FS_BASE: i32 = disp(offset_of!(Frame, fs_base));
     pub(crate) const GS_BASE: i32 = disp(offset_of!(Frame, gs_base));
     pub(crate) const TEMP: i32 = disp(offset_of!(Frame, temp));
     pub(crate) const FLAGS: i32 = disp(offset_of!(Frame, flags));
+    pub(crate) const REST: i32 = disp(offset_of!(Frame, rest));
+    pub(crate) const INTERRUPT: i32 = disp(offset_of!(Frame, interrupt));
+    pub(crate) const SEGMENTS: i32 = disp(offset_of!(Frame, segments));
     pub(crate) const HOST_RSP: i32 = disp(offset_of!(Frame, host_rsp));
     pub(crate) const HELPER: i32 = disp(offset_of!(Frame, helper));
     pub(crate) const CONTEXT: i32 = disp(offset_of!(Frame, context));

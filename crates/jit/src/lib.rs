@@ -22,5 +22,6 @@ mod slow;
 mod statistics;
 mod tlb;
 mod translate;
+mod x87;
 
 pub use engine::{Error, Jit};

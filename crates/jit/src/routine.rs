@@ -162,6 +162,14 @@ fn load_flags(asm: &mut Asm, below: i32) {
     asm.load(FLAGS, word(at::FLAGS, below));
 }
 
+/// Saves the x87 unit, if it is the guest's, and leaves the host's own: empty.
+fn save_x87(asm: &mut Asm, below: i32) {
+    asm.alu_memory_constant(Alu::Cmp, word(at::X87_ABSENT, below), 0);
+    let absent = asm.jcc(Condition::NOT_EQUAL);
+    asm.save_x87(word(at::X87, below));
+    asm.bind(absent);
+}
+
 fn write_enter(asm: &mut Asm) {
     for register in CALLEE_SAVED {
         asm.push(register);
@@ -181,6 +189,7 @@ fn write_leave(asm: &mut Asm, save_simd: Offset) {
     asm.call_to(save_simd);
     asm.store_constant(Mem::frame(at::SIMD_ABSENT), 1);
     asm.bind(absent);
+    save_x87(asm, 0);
     asm.load(FRAME, Mem::frame(at::HOST_RSP));
     for register in CALLEE_SAVED.into_iter().rev() {
         asm.pop(register);
@@ -197,6 +206,7 @@ fn write_slow(asm: &mut Asm, leave_stored: Offset) {
     let absent = asm.jcc(Condition::NOT_EQUAL);
     move_simd(asm, 16, Direction::Out);
     asm.bind(absent);
+    save_x87(asm, 16);
     asm.load(ARGUMENT[0], word(at::CONTEXT, 16));
     asm.call_memory(word(at::HELPER, 16));
     let adjust = |asm: &mut Asm, bytes: i32| asm.lea(FRAME, Mem::frame(bytes));
@@ -207,6 +217,10 @@ fn write_slow(asm: &mut Asm, leave_stored: Offset) {
     let absent = asm.jcc(Condition::NOT_EQUAL);
     move_simd(asm, 8, Direction::In);
     asm.bind(absent);
+    asm.alu_memory_constant(Alu::Cmp, word(at::X87_ABSENT, 8), 0);
+    let absent = asm.jcc(Condition::NOT_EQUAL);
+    asm.load_x87(word(at::X87, 8));
+    asm.bind(absent);
     move_registers(asm, 8, Direction::In);
     load_flags(asm, 8);
     asm.ret();
@@ -214,5 +228,6 @@ fn write_slow(asm: &mut Asm, leave_stored: Offset) {
     asm.bind(leaving);
     adjust(asm, 8);
     asm.store_constant(Mem::frame(at::SIMD_ABSENT), 1);
+    asm.store_constant(Mem::frame(at::X87_ABSENT), 1);
     asm.jmp_to(leave_stored);
 }

@@ -54,6 +54,8 @@ pub(crate) enum Site {
         /// The target, from the start of the page.
         offset: i64,
     },
+    /// The guest's x87 unit is to be brought into the host's.
+    LoadX87,
     /// An indirect jump to the address in [`crate::frame::Frame::temp`].
     Indirect,
 }

@@ -10,6 +10,7 @@ use crate::frame::{Frame, Region};
 use crate::site::{Operand, Site, Sites};
 use crate::statistics::Statistics;
 use crate::tlb::Filled;
+use crate::x87::Image;
 
 /// Why the helper had translated code left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,13 +62,9 @@ impl Context<'_> {
     /// Brings the processor's state up to date with what translated code left
     /// in the frame; `rip` apart.
     pub(crate) fn take_over(&mut self) {
-        let until = self.until;
-        let cpu = &mut *self.cpu;
         // SAFETY: as in `frame`; borrowed apart from `cpu`.
         let frame = unsafe { self.frame.as_ref() };
-        frame.get_gprs(&mut cpu.gpr);
-        cpu.flags.set_arithmetic(unpack(frame.flags));
-        cpu.branches = until.wrapping_sub(frame.count);
+        take_over(self.cpu, frame, self.until);
     }
 
     /// Gives the processor's state to translated code.
@@ -78,6 +75,12 @@ impl Context<'_> {
         let frame = unsafe { self.frame.as_mut() };
         frame.set_gprs(&cpu.gpr);
         frame.flags = pack(cpu.flags.arithmetic());
+        frame.rest = cpu.flags.rest;
+        frame.interrupt = u64::from(self.bus.interrupt_waits());
+        if frame.x87_absent == 0 {
+            frame.x87 = Image::of(&cpu.fpu);
+            frame.x87_pointer = cpu.fpu.instruction_pointer;
+        }
         frame.count = until.wrapping_sub(cpu.branches);
         frame.fs_base = cpu.segments[usize::from(seg::FS)].base;
         frame.gs_base = cpu.segments[usize::from(seg::GS)].base;
@@ -90,13 +93,19 @@ impl Context<'_> {
         let frame = self.frame();
         let (site, base) = (frame.site, frame.code_base);
         #[expect(clippy::cast_possible_truncation, reason = "it was stored as 32 bits")]
+        let called = self.sites.get(site as u32);
+        if matches!(called, Site::LoadX87) {
+            self.frame().x87_absent = 0;
+            self.give_back();
+            return false;
+        }
         let Site::Slow {
             op,
             block_offset,
             operand,
             is_last,
             ..
-        } = self.sites.get(site as u32)
+        } = called
         else {
             unreachable!("bug: translated code called the helper at a jump's site");
         };
@@ -148,6 +157,19 @@ impl Context<'_> {
             self.filled.drop(self.region, self.cpu, &dropped);
             self.blocks.drop_jumps(self.region, &dropped);
         }
+    }
+}
+
+/// Brings the processor's state up to date with what translated code left in
+/// the frame; `rip` apart. `until`: the branch count at which it was to stop.
+pub(crate) fn take_over(cpu: &mut Cpu, frame: &Frame, until: u64) {
+    frame.get_gprs(&mut cpu.gpr);
+    cpu.flags.rest = frame.rest;
+    cpu.flags.set_arithmetic(unpack(frame.flags));
+    cpu.branches = until.wrapping_sub(frame.count);
+    if frame.x87_absent == 0 {
+        frame.x87.give(&mut cpu.fpu);
+        cpu.fpu.instruction_pointer = frame.x87_pointer;
     }
 }
 

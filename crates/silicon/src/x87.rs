@@ -11,6 +11,7 @@
 mod against_host;
 mod arith;
 mod atan;
+mod c1;
 mod constants;
 mod convert;
 mod exp2;
@@ -29,6 +30,7 @@ pub use arith::{
     fsubr_i32, ftst, fucom, fxtract,
 };
 pub use atan::fpatan;
+pub use c1::comparisons_keep_c1;
 pub use constants::{Constant, constant};
 pub use convert::{
     from_bcd, from_f32, from_f64, from_i16, from_i32, from_i64, to_bcd, to_f32, to_f64, to_i16,

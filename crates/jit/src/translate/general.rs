@@ -29,14 +29,21 @@ pub(super) fn is_known(insn: &Instruction) -> bool {
                 || super::multiply::is_known(insn))
 }
 
-/// Whether all register operands are general ones, none of which is CH or BH,
-/// that have no second byte where they are held.
+/// Whether all register operands are general ones.
 fn has_plain_registers(insn: &Instruction) -> bool {
-    (0..insn.op_count()).all(|n| {
-        insn.op_kind(n) != OpKind::Register || {
-            let register = insn.op_register(n);
-            register.is_gpr() && !matches!(register, Register::CH | Register::BH)
-        }
+    (0..insn.op_count())
+        .all(|n| insn.op_kind(n) != OpKind::Register || insn.op_register(n).is_gpr())
+}
+
+/// The guest register of which `insn` uses a second byte that it doesn't have
+/// where it is held: CH and BH.
+fn second_byte_user(insn: &Instruction) -> Option<u8> {
+    (0..insn.op_count()).find_map(|n| match insn.op_kind(n) {
+        OpKind::Register => match insn.op_register(n) {
+            register @ (Register::CH | Register::BH) => Some(guest_number(register)),
+            _ => None,
+        },
+        _ => None,
     })
 }
 
@@ -77,6 +84,11 @@ fn does_as_host(insn: &Instruction) -> bool {
             | M::Lfence
             | M::Mfence
             | M::Sfence
+            | M::Prefetchnta
+            | M::Prefetcht0
+            | M::Prefetcht1
+            | M::Prefetcht2
+            | M::Prefetchw
             | M::Cmova
             | M::Cmovae
             | M::Cmovb
@@ -125,7 +137,17 @@ fn does_nothing(insn: &Instruction) -> bool {
     use Mnemonic as M;
     matches!(
         insn.mnemonic(),
-        M::Nop | M::Pause | M::Endbr64 | M::Lfence | M::Mfence | M::Sfence
+        M::Nop
+            | M::Pause
+            | M::Endbr64
+            | M::Lfence
+            | M::Mfence
+            | M::Sfence
+            | M::Prefetchnta
+            | M::Prefetcht0
+            | M::Prefetcht1
+            | M::Prefetcht2
+            | M::Prefetchw
     )
 }
 
@@ -148,13 +170,19 @@ pub(super) struct Rewritten {
 impl Rewritten {
     pub(super) fn load(&self, asm: &mut Asm) {
         for loan in self.loans.iter().filter(|loan| loan.load) {
-            asm.load(loan.host, Mem::frame(at::gpr(loan.guest)));
+            match home(loan.guest) {
+                Home::Host(host) => asm.mov(loan.host, host),
+                Home::Frame => asm.load(loan.host, Mem::frame(at::gpr(loan.guest))),
+            }
         }
     }
 
     pub(super) fn store(&self, asm: &mut Asm) {
         for loan in self.loans.iter().filter(|loan| loan.store) {
-            asm.store(Mem::frame(at::gpr(loan.guest)), loan.host);
+            match home(loan.guest) {
+                Home::Host(host) => asm.mov(host, loan.host),
+                Home::Frame => asm.store(Mem::frame(at::gpr(loan.guest)), loan.host),
+            }
         }
     }
 }
@@ -170,12 +198,24 @@ pub(super) fn rewrite(
     let mut host = *insn;
     let used = info.info_options(insn, InstructionInfoOptions::NO_REGISTER_USAGE);
     let mut loans: Vec<Loan> = Vec::new();
+    let second_byte_user = second_byte_user(insn);
+    if let Some(guest) = second_byte_user {
+        // `rcx` has a second byte, if it is free.
+        let free = spare.iter().position(|&host| host == ADDRESS)?;
+        loans.push(Loan {
+            guest,
+            host: ADDRESS,
+            load: true,
+            store: false,
+        });
+        spare = &spare[..free];
+    }
     let mut access = None;
     for n in 0..insn.op_count() {
         match insn.op_kind(n) {
             OpKind::Register => {
                 let register = insn.op_register(n);
-                if register.is_xmm() {
+                if register.is_xmm() || register.is_st() {
                     continue;
                 }
                 if !register.is_gpr() {
@@ -183,8 +223,8 @@ pub(super) fn rewrite(
                 }
                 let guest = guest_number(register);
                 let place = match home(guest) {
-                    Home::Host(place) => place,
-                    Home::Frame => {
+                    Home::Host(place) if second_byte_user != Some(guest) => place,
+                    _ => {
                         let known = loans.iter().position(|loan| loan.guest == guest);
                         let at = match known {
                             Some(at) => at,
@@ -272,6 +312,11 @@ impl Translator<'_> {
             return self.lea(insn);
         }
         self.again(decoded, false)
+    }
+
+    /// Whether [`Translator::again`] can emit `insn`.
+    pub(super) fn has_host_form(&mut self, insn: &Instruction) -> bool {
+        rewrite(&mut self.encoder, self.info, insn, &[INDEX]).is_some()
     }
 
     /// Emits an instruction again. `aligned`: its memory operand must be.

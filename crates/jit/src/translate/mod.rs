@@ -4,6 +4,7 @@
 //! rare: the ways to the helper and the jumps that aren't linked yet. One file a
 //! kind of instruction; what none of them knows the interpreter executes.
 
+mod bit;
 mod branch;
 mod general;
 mod memory;
@@ -11,6 +12,8 @@ mod multiply;
 mod shift;
 mod simd;
 mod stack;
+mod system;
+mod x87;
 
 use cpu::Decoded;
 use iced_x86::{Encoder, InstructionInfoFactory, OpKind};
@@ -60,7 +63,10 @@ pub(crate) fn translate(
             writes: 0,
         },
     };
-    let entries = translator.entries(line.iter().any(|d| simd::is_simd(&d.insn)));
+    let entries = translator.entries(
+        line.iter().any(|d| simd::is_known(&d.insn)),
+        line.iter().any(|d| x87::is_known(&d.insn)),
+    );
     let seen = visible(&effects, &exits);
     for (n, decoded) in line.iter().enumerate() {
         translator.effect = effects[n];
@@ -87,7 +93,10 @@ fn may_exit(decoded: &Decoded, key: Key) -> bool {
     let insn = &decoded.insn;
     let touches_memory =
         (0..insn.op_count()).any(|n| insn.op_kind(n) == OpKind::Memory) && !general::is_lea(insn);
-    touches_memory || !(general::is_known(insn) || key.mode.simd && simd::is_known(insn))
+    let is_known = general::is_known(insn)
+        || key.mode.simd && simd::is_known(insn)
+        || key.mode.x87 && x87::is_known(insn);
+    touches_memory || !is_known
 }
 
 /// Code that is rare, to be placed behind the block.
@@ -137,7 +146,7 @@ struct Translator<'a> {
 
 impl Translator<'_> {
     /// The ways in.
-    fn entries(&mut self, has_simd: bool) -> Entries {
+    fn entries(&mut self, has_simd: bool, has_x87: bool) -> Entries {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -165,6 +174,9 @@ impl Translator<'_> {
             self.asm.call_to(self.routines.load_simd);
             self.asm.bind_near(present);
         }
+        if has_x87 && self.key.mode.x87 {
+            self.enter_x87();
+        }
         Entries { far, branch, plain }
     }
 
@@ -176,7 +188,11 @@ impl Translator<'_> {
                 || self.shift(decoded)
                 || self.multiply(decoded)
                 || self.stack(decoded)
+                || self.system(decoded)
+                || self.bit_string(decoded)
+                || self.compare_exchange_16(decoded)
                 || self.simd(decoded)
+                || self.x87(decoded)
         };
         if !done {
             self.interpret(decoded, is_last);

@@ -156,8 +156,17 @@ impl Translator<'_> {
         let target = self.in_host(register, ADDRESS);
         self.asm.cmovnz(target, INDEX);
         self.give(guest, target);
+        self.merge_zero_flag();
+        if let Some(slow) = slow {
+            self.resume(&slow);
+        }
+        true
+    }
+
+    /// Of the saved flags all stay but ZF, which is the host's. Uses `rcx`.
+    pub(super) fn merge_zero_flag(&mut self) {
         if self.visible {
-            // All but ZF stay: LAHF's place of it is bit 6.
+            // LAHF's place of it is bit 6.
             self.asm.setz_cl();
             self.asm.shl_32(ADDRESS, 6);
             self.asm.and_ah(!0x40);
@@ -166,9 +175,5 @@ impl Translator<'_> {
         } else {
             self.flags = Where::Dead;
         }
-        if let Some(slow) = slow {
-            self.resume(&slow);
-        }
-        true
     }
 }

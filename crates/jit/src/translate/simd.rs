@@ -8,11 +8,6 @@ use iced_x86::{CpuidFeature, EncodingKind, Instruction, Mnemonic, OpKind, Regist
 
 use super::Translator;
 
-/// Whether it uses XMM registers or MXCSR in translated code.
-pub(super) fn is_simd(insn: &Instruction) -> bool {
-    is_known(insn)
-}
-
 /// Whether translated code has it, where SIMD is on.
 pub(super) fn is_known(insn: &Instruction) -> bool {
     insn.encoding() == EncodingKind::Legacy

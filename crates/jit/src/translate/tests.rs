@@ -20,6 +20,7 @@ fn text(guest: &[u8]) -> Vec<String> {
         mode: Mode {
             space: Space::User as u8,
             simd: true,
+            x87: true,
         },
         flags: Where::Saved,
     };
