@@ -21,6 +21,8 @@ pub(crate) const COUNT: usize = ENTRIES * SPACES;
 /// Pages remembered as filled at most; entries that took another's place count
 /// too.
 const FILLED_MAX: usize = 4 * COUNT;
+/// Lists of pages that may be stored to; a power of two.
+const BUCKETS: usize = 1 << 10;
 /// Length in bytes of all entries.
 pub(crate) const BYTES: usize = COUNT * size_of::<Entry>();
 
@@ -59,16 +61,41 @@ fn index(at: Linear) -> usize {
     (at.0 / PAGE_BYTES) as usize % ENTRIES
 }
 
-/// Which entries are filled, so that emptying costs what filling did.
-#[derive(Debug, Default)]
+/// A filled entry.
+type Place = (Space, Linear);
+
+/// Which entries are filled, so that emptying costs what filling did. Entries
+/// that have since been taken by other pages are still named; that costs time
+/// only.
+#[derive(Debug)]
 pub(crate) struct Filled {
-    entries: Vec<(Space, Linear)>,
+    /// By half of the linear addresses: lower, upper.
+    halves: [Vec<Place>; 2],
+    /// By physical page, modulo [`BUCKETS`]: those that may be stored to.
+    writable: Vec<Vec<Place>>,
+}
+
+impl Default for Filled {
+    fn default() -> Self {
+        Filled {
+            halves: [Vec::new(), Vec::new()],
+            writable: vec![Vec::new(); BUCKETS],
+        }
+    }
+}
+
+fn half(page: Linear) -> usize {
+    usize::from(page.0 >> 63 != 0)
+}
+
+fn bucket(host: u64) -> usize {
+    index(Linear(host)) % BUCKETS
 }
 
 impl Filled {
     /// Empties everything, filled or not.
     pub(crate) fn reset(&mut self, region: &mut Region) {
-        self.entries.clear();
+        *self = Filled::default();
         for (n, entry) in region.tlb().iter_mut().enumerate() {
             *entry = empty(n % ENTRIES);
         }
@@ -83,30 +110,80 @@ impl Filled {
         let Some(known) = cpu.tlb.known(space, at) else {
             return;
         };
-        if self.entries.len() >= FILLED_MAX {
+        if self.halves.iter().any(|half| half.len() >= FILLED_MAX) {
             self.reset(region);
         }
-        let n = index(at);
-        let page = at.page().0;
-        let entry = &mut region.tlb()[space as usize * ENTRIES + n];
-        if entry.read != page && entry.write != page {
-            self.entries.push((space, Linear(page)));
+        let page = at.page();
+        let n = index(page);
+        // lint: what translated code adds to an offset; the guest never sees it
+        let base = cpu.ram.host_base().as_ptr().addr() as u64;
+        let host = base.wrapping_add(known.page.0);
+        let entries = region.tlb();
+        let place = space as usize * ENTRIES + n;
+        let before = entries[place];
+        if before.read != page.0 && before.write != page.0 {
+            self.halves[half(page)].push((space, page));
         }
-        let tag = |granted: bool| if granted { page } else { no_page(n) };
-        *entry = Entry {
+        let tag = |granted: bool| if granted { page.0 } else { no_page(n) };
+        entries[place] = Entry {
             read: tag(known.read),
             write: tag(known.write),
-            // lint: what translated code adds to an offset; the guest never sees it
-            host: (cpu.ram.host_base().as_ptr().addr() as u64).wrapping_add(known.page.0),
+            host,
             reserved: 0,
         };
+        if known.write && (before.write != page.0 || before.host != host) {
+            let writable = &mut self.writable[bucket(host)];
+            writable.retain(|&(space, page)| {
+                let entry = &entries[space as usize * ENTRIES + index(page)];
+                entry.write == page.0 && bucket(entry.host) == bucket(host)
+            });
+            writable.push((space, page));
+        }
+    }
+
+    /// Drops what `dropped` covers.
+    pub(crate) fn drop(&mut self, region: &mut Region, cpu: &Cpu, dropped: &Dropped) {
+        let entries = region.tlb();
+        let halves = match (dropped.all, dropped.low) {
+            (true, _) => &mut self.halves[..],
+            (false, true) => &mut self.halves[..1],
+            (false, false) => &mut [],
+        };
+        for (space, page) in halves.iter_mut().flat_map(|half| half.drain(..)) {
+            let n = index(page);
+            entries[space as usize * ENTRIES + n] = empty(n);
+        }
+        for &(start, bytes) in &dropped.ranges {
+            self.drop_range(entries, start, bytes);
+        }
+        if dropped.writes {
+            let all = self.halves.iter().flatten();
+            for &(space, page) in all {
+                let n = index(page);
+                entries[space as usize * ENTRIES + n].write = no_page(n);
+            }
+            self.writable.iter_mut().for_each(Vec::clear);
+        }
+        // lint: as in `fill`
+        let base = cpu.ram.host_base().as_ptr().addr() as u64;
+        for physical in &dropped.writes_to {
+            let host = base.wrapping_add(physical.0);
+            for &(space, page) in &self.writable[bucket(host)] {
+                let n = index(page);
+                let entry = &mut entries[space as usize * ENTRIES + n];
+                if entry.host == host {
+                    entry.write = no_page(n);
+                }
+            }
+        }
     }
 
     /// Drops the pages in `start..start + bytes`.
     fn drop_range(&self, entries: &mut [Entry; COUNT], start: Linear, bytes: u64) {
         let pages = bytes / PAGE_BYTES;
-        if pages > ENTRIES as u64 / 8 {
-            for &(space, page) in &self.entries {
+        let filled = &self.halves[half(start)];
+        if pages > filled.len() as u64 {
+            for &(space, page) in filled {
                 if page.0.wrapping_sub(start.0) < bytes {
                     let n = index(page);
                     entries[space as usize * ENTRIES + n] = empty(n);
@@ -124,35 +201,18 @@ impl Filled {
             }
         }
     }
+}
 
-    /// Drops what `dropped` covers.
-    pub(crate) fn drop(&mut self, region: &mut Region, cpu: &Cpu, dropped: &Dropped) {
-        let entries = region.tlb();
-        if dropped.all || dropped.low {
-            self.entries.retain(|&(space, page)| {
-                let keep = !dropped.all && page.0 >> 63 != 0;
-                if !keep {
-                    let n = index(page);
-                    entries[space as usize * ENTRIES + n] = empty(n);
-                }
-                keep
-            });
-        }
-        for &(start, bytes) in &dropped.ranges {
-            self.drop_range(entries, start, bytes);
-        }
-        if !dropped.writes && dropped.writes_to.is_empty() {
-            return;
-        }
-        // lint: compared with what `fill` computed; the guest never sees it
-        let base = cpu.ram.host_base().as_ptr().addr() as u64;
-        for &(space, page) in &self.entries {
-            let n = index(page);
-            let entry = &mut entries[space as usize * ENTRIES + n];
-            let physical = x86::Physical(entry.host.wrapping_sub(base));
-            if dropped.writes || dropped.writes_to.contains(&physical) {
-                entry.write = no_page(n);
-            }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_address_finds_an_empty_entry() {
+        for at in [0, 0xfff, 0x1000, 0x1001, 1 << 63, u64::MAX] {
+            let entry = empty(index(Linear(at)));
+            assert!(at.wrapping_sub(entry.read) >= PAGE_BYTES, "{at:#x}");
+            assert!(at.wrapping_sub(entry.write) >= PAGE_BYTES, "{at:#x}");
         }
     }
 }

@@ -4,16 +4,32 @@
 //! that touch the MMX registers.
 
 use cpu::Decoded;
-use iced_x86::{CpuidFeature, EncodingKind, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{Code, CpuidFeature, EncodingKind, Instruction, Mnemonic, OpKind, Register};
 
 use super::Translator;
+use super::memory::Access;
+use crate::asm::{Alu, Condition, Mem};
+use crate::register::{ADDRESS, INDEX};
+use crate::site::Operand;
+
+/// Exception masks of MXCSR, and its bits that must be 0.
+#[expect(clippy::cast_possible_wrap, reason = "a mask of 32 bits")]
+const MXCSR_CHECKED: i32 = 0xffff_1f80_u32 as i32;
+/// All masked.
+const MXCSR_MASKED: i32 = 0x1f80;
 
 /// Whether translated code has it, where SIMD is on.
 pub(super) fn is_known(insn: &Instruction) -> bool {
-    insn.encoding() == EncodingKind::Legacy
-        && insn.cpuid_features().iter().all(is_sse)
-        && touches_xmm(insn)
-        && !differs(insn)
+    is_control(insn)
+        || insn.encoding() == EncodingKind::Legacy
+            && insn.cpuid_features().iter().all(is_sse)
+            && touches_xmm(insn)
+            && !differs(insn)
+}
+
+/// Whether it stores or loads MXCSR.
+fn is_control(insn: &Instruction) -> bool {
+    matches!(insn.code(), Code::Stmxcsr_m32 | Code::Ldmxcsr_m32)
 }
 
 fn is_sse(feature: &CpuidFeature) -> bool {
@@ -76,6 +92,9 @@ impl Translator<'_> {
         if !self.key.mode.simd || !is_known(insn) {
             return false;
         }
+        if insn.code() == Code::Ldmxcsr_m32 {
+            return self.load_mxcsr(decoded);
+        }
         let has_second_byte = (0..insn.op_count()).any(|n| {
             insn.op_kind(n) == OpKind::Register
                 && matches!(
@@ -88,5 +107,28 @@ impl Translator<'_> {
         }
         let aligned = insn.memory_size().size() == 16 && !lies_anywhere(insn);
         self.again(decoded, aligned)
+    }
+
+    /// LDMXCSR of a value that masks every exception and has no bit that must
+    /// be 0.
+    fn load_mxcsr(&mut self, decoded: &Decoded) -> bool {
+        if !Self::has_plain_address(&decoded.insn) {
+            return false;
+        }
+        self.save_flags();
+        self.address(&decoded.insn, ADDRESS);
+        let mut jumps = self.look_up(Access {
+            bytes: 4,
+            write: false,
+            aligned: false,
+        });
+        self.asm.load_32(INDEX, Mem::base(ADDRESS, 0));
+        self.asm.alu_constant_32(Alu::And, INDEX, MXCSR_CHECKED);
+        self.asm.alu_constant_32(Alu::Cmp, INDEX, MXCSR_MASKED);
+        jumps.push(self.asm.jcc(Condition::NOT_EQUAL));
+        let slow = self.slow(decoded, Operand::Memory, false, jumps);
+        self.asm.ldmxcsr(Mem::base(ADDRESS, 0));
+        self.resume(&slow);
+        true
     }
 }
