@@ -7,7 +7,7 @@ use x86::{Linear, gpr, seg};
 
 use crate::cache::{Blocks, Mode};
 use crate::frame::{Frame, Region};
-use crate::site::{Operand, Site, Sites};
+use crate::site::{Operand, Site, SiteId, Sites};
 use crate::statistics::Statistics;
 use crate::tlb::Filled;
 use crate::x87::Image;
@@ -91,9 +91,10 @@ impl Context<'_> {
     fn execute(&mut self) -> bool {
         self.take_over();
         let frame = self.frame();
-        let (site, base) = (frame.site, frame.code_base);
+        let base = frame.code_base;
         #[expect(clippy::cast_possible_truncation, reason = "it was stored as 32 bits")]
-        let called = self.sites.get(site as u32);
+        let site = frame.site as SiteId;
+        let called = self.sites.get(site);
         if matches!(called, Site::LoadX87) {
             self.frame().x87_absent = 0;
             self.give_back();
@@ -109,7 +110,7 @@ impl Context<'_> {
         else {
             unreachable!("bug: translated code called the helper at a jump's site");
         };
-        self.statistics.hit(site as usize);
+        self.statistics.hit(site);
         let block = base.wrapping_add(u64::from(*block_offset));
         let cpu = &mut *self.cpu;
         cpu.gpr[usize::from(cpu::GPR_BLOCK)] = block;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use cpu::{Count, Dropped};
 use iced_x86::Code;
 
-use crate::site::{Operand, Site, Sites};
+use crate::site::{Operand, Site, SiteId, Sites};
 
 /// Counts since the start.
 #[derive(Debug, Default)]
@@ -54,7 +54,8 @@ enum Called {
 
 impl Statistics {
     /// `site` has called for the helper.
-    pub(crate) fn hit(&mut self, site: usize) {
+    pub(crate) fn hit(&mut self, site: SiteId) {
+        let site = site as usize;
         if self.hits.len() <= site {
             self.hits.resize(site + 1, 0);
         }

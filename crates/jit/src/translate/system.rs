@@ -23,8 +23,7 @@ const POPF_PLAIN: u64 =
 /// A flag's bit in an immediate.
 #[expect(
     clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    reason = "flags lie below bit 31"
+    reason = "flags lie below bit 31, or are a mask of those"
 )]
 const fn bits(flags: u64) -> i32 {
     flags as i32
