@@ -1,5 +1,6 @@
-/* Drives a virtio disk without an operating system (virtio 1.1, 3.1.1, 4.2 and 5.2): reads it, writes all of it unless it is
- * read-only, and reads it back. Prints sums, so that what was read is seen. A machine without a disk in the first slot says so. */
+/* Drives a virtio disk without an operating system (virtio 1.1, 3.1.1, 4.2 and 5.2): reads it, runs what is in it if that is
+ * code, writes all of it unless it is read-only, and reads it back. Prints sums, so that what was read is seen. A machine
+ * without a disk in the first slot says so. */
 #include "board.h"
 
 enum {
@@ -124,6 +125,18 @@ static void fill(uint32_t sectors)
     }
 }
 
+/* Runs what is in the first two sectors, if it is code, twice each from the same place: what a disk writes into memory is
+ * what runs next. */
+static void run_code(void)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        check_equal("read", ask(READ_SECTORS, i % 2, SECTOR), 0);
+        if (data[0] != 0xb8 || data[5] != 0xc3)
+            return;
+        print_hex("code", ((uint32_t (*)(void))data)());
+    }
+}
+
 void test(void)
 {
     if (*reg(0) != MAGIC || *reg(DEVICE_ID) != BLOCK_DEVICE) {
@@ -137,6 +150,7 @@ void test(void)
     data[20] = 0;
     print((char *)data);
     print("\n");
+    run_code();
     print_hex("sum", sum(sectors));
     if (*reg(DEVICE_FEATURES) & READ_ONLY) {
         check_equal("write to a read-only disk", ask(WRITE_SECTORS, 0, SECTOR), 1);

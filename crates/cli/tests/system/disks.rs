@@ -110,6 +110,32 @@ fn a_guest_reads_and_writes_and_the_image_stays_as_it_was() {
     );
 }
 
+/// What a disk writes into memory is what runs next, whatever ran there before,
+/// on both engines.
+#[test]
+fn code_that_is_read_over_code_is_what_runs() {
+    let (folder, dir) = scratch();
+    let path = folder.path().join("code");
+    let mut bytes = vec![0; BYTES];
+    for (sector, value) in [(0, 0x11), (1, 0x22)] {
+        bytes[512 * sector..512 * sector + 6].copy_from_slice(&[0xb8, value, 0, 0, 0, 0xc3]);
+    }
+    fs::write(&path, bytes).expect("there is room");
+    let recorded = record(&dir, text(&path), &["--engine", "jit"]).expect(0);
+    let console = recorded.text();
+    let values: Vec<&str> = console
+        .lines()
+        .filter_map(|line| line.strip_prefix("code "))
+        .collect();
+    assert_eq!(values, ["00000011", "00000022", "00000011", "00000022"]);
+    for engine in ["interp", "jit"] {
+        assert_eq!(
+            replay(&dir, &["--engine", engine]).expect(0).text(),
+            console
+        );
+    }
+}
+
 #[test]
 fn a_read_only_disk_refuses_what_is_written() {
     let (folder, dir) = scratch();
