@@ -7,6 +7,7 @@ mod ci;
 mod demo;
 mod lint;
 mod process;
+mod soak;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -33,6 +34,8 @@ enum Task {
     Guests,
     /// Check what the architecture promises: layers, determinism, where unsafe code is, and each file's form.
     Lint,
+    /// Replay one recording many times, idle and with the host loaded, and compare each to the byte.
+    Soak(soak::Options),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +56,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Deny => ci::deny(),
         Task::Guests => build_guests(),
         Task::Lint => lint::run(process::root()),
+        Task::Soak(options) => soak::run(&options),
     }
 }
 

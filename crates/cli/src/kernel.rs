@@ -9,6 +9,7 @@ use machine::{BootKind, CpuModel, Images, MachineConfig};
 use seal::Digest;
 
 use crate::args::{Boot, Machine, Processor};
+use crate::initrd;
 use crate::report::Report;
 
 /// More than any kernel or initial RAM disk.
@@ -16,11 +17,6 @@ const IMAGE_BYTES_MAX: u64 = 2 << 30;
 /// Where a Multiboot 1 header may stand: in the first 8 KiB.
 const MULTIBOOT_SEARCH_BYTES: usize = 8192;
 const MULTIBOOT_MAGIC: u32 = 0x1bad_b002;
-const GZIP_MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
-/// A cpio archive in the "newc" format, the only one that Linux unpacks.
-const CPIO_MAGIC: &[u8] = b"07070";
-const CPIO_HEADER_BYTES: usize = 110;
-const CPIO_TRAILER: &[u8] = b"TRAILER!!!\0";
 
 /// The machine that `arguments` describe, to be started now.
 pub(crate) fn machine(arguments: &Machine, report: &Report) -> Result<(MachineConfig, Images)> {
@@ -38,7 +34,11 @@ pub(crate) fn machine(arguments: &Machine, report: &Report) -> Result<(MachineCo
         kernel.display()
     );
     if let (Some(path), Some(bytes)) = (&initrd, &images.initrd) {
-        check_initrd(path, bytes)?;
+        ensure!(
+            !initrd::is_cut(bytes),
+            "{} is cut off: fetch or build the initial RAM disk again",
+            path.display()
+        );
     }
     let mut config = MachineConfig::new(
         arguments.memory,
@@ -118,64 +118,8 @@ fn is_multiboot(kernel: &[u8]) -> bool {
     })
 }
 
-/// Refuses an initial RAM disk that is cut off: the guest would say so late
-/// and in other words.
-fn check_initrd(path: &Path, bytes: &[u8]) -> Result<()> {
-    let is_cut = bytes.is_empty()
-        || (bytes.starts_with(&GZIP_MAGIC) && is_cut_gzip(bytes))
-        || (bytes.starts_with(CPIO_MAGIC) && is_cut_cpio(bytes));
-    ensure!(
-        !is_cut,
-        "{} is cut off: fetch or build the initial RAM disk again",
-        path.display()
-    );
-    Ok(())
-}
-
-fn is_cut_gzip(bytes: &[u8]) -> bool {
-    let mut plain = flate2::bufread::GzDecoder::new(bytes);
-    let copied = std::io::copy(&mut plain, &mut std::io::sink());
-    copied.is_err_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof)
-}
-
-/// Whether the archive at the start of `bytes` has no end. What follows it may
-/// be of another kind, and is let alone (Linux,
-/// Documentation/driver-api/early-userspace/buffer-format.rst).
-fn is_cut_cpio(bytes: &[u8]) -> bool {
-    let mut rest = bytes;
-    // Each turn takes at least a header.
-    loop {
-        let Some((header, after)) = rest.split_at_checked(CPIO_HEADER_BYTES) else {
-            return true;
-        };
-        let (Some(file_bytes), Some(name_bytes)) =
-            (hexadecimal(header, 54), hexadecimal(header, 94))
-        else {
-            // Not cut, but something that the guest may know better.
-            return false;
-        };
-        if after.get(..name_bytes) == Some(CPIO_TRAILER) {
-            return false;
-        }
-        let data = (CPIO_HEADER_BYTES + name_bytes).next_multiple_of(4);
-        let end = (data + file_bytes).next_multiple_of(4);
-        let Some((_, next)) = rest.split_at_checked(end) else {
-            return true;
-        };
-        rest = next;
-    }
-}
-
-/// The eight hexadecimal digits at `at` of a cpio header.
-fn hexadecimal(header: &[u8], at: usize) -> Option<usize> {
-    let digits = std::str::from_utf8(&header[at..at + 8]).ok()?;
-    usize::from_str_radix(digits, 16).ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use super::*;
 
     #[test]
@@ -186,45 +130,5 @@ mod tests {
         kernel[20..24].copy_from_slice(&MULTIBOOT_MAGIC.wrapping_neg().to_le_bytes());
         assert!(is_multiboot(&kernel));
         assert!(!is_multiboot(&kernel[..20]));
-    }
-
-    #[test]
-    fn a_gzip_stream_that_is_cut_is_found() {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder
-            .write_all(&[7; 10_000])
-            .expect("a vector takes everything");
-        let whole = encoder.finish().expect("a vector takes everything");
-        assert!(!is_cut_gzip(&whole));
-        (1..whole.len()).for_each(|len| assert!(is_cut_gzip(&whole[..len]), "{len}"));
-    }
-
-    /// A member of a "newc" archive.
-    fn member(name: &str, data: &[u8]) -> Vec<u8> {
-        let fields = [0, 0, 0, 0, 0, 0, data.len(), 0, 0, 0, 0, name.len() + 1, 0];
-        let mut bytes = b"070701".to_vec();
-        fields
-            .iter()
-            .for_each(|field| bytes.extend(format!("{field:08x}").bytes()));
-        bytes.extend(name.bytes());
-        bytes.push(0);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes.extend(data);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
-
-    #[test]
-    fn a_cpio_archive_that_is_cut_is_found() {
-        let whole = [member("init", b"#!/bin/sh"), member("TRAILER!!!", b"")].concat();
-        let end = whole.len() - 1;
-        assert!(!is_cut_cpio(&[&whole[..], &[0; 512]].concat()));
-        assert!(!is_cut_cpio(&whole[..end]));
-        (0..end - 4).for_each(|len| assert!(is_cut_cpio(&whole[..len]), "{len}"));
-    }
-
-    #[test]
-    fn nonsense_in_a_cpio_archive_is_left_to_the_guest() {
-        assert!(!is_cut_cpio(&[b'z'; 500]));
     }
 }

@@ -6,6 +6,7 @@
 mod args;
 mod disks;
 mod exit;
+mod initrd;
 mod inspect;
 mod kernel;
 mod live;

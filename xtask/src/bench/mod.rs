@@ -11,13 +11,13 @@ mod subject;
 
 use crate::process::{revirt, root, step, target_folder};
 use anyhow::{Context as _, bail};
-use observe::{Observation, observe};
+use observe::{Mark, Observation, observe};
 use serde_json::{Value, json};
 use statistics::{geometric_mean, median};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use subject::{Bench, Subject};
+use subject::{Bench, Subject, Suite};
 
 /// Each workload's name and size: some 50 ms on the host, so that the slowest subject needs seconds.
 const WORKLOADS: &[(&str, u64)] = &[
@@ -40,6 +40,18 @@ const WORKLOADS: &[(&str, u64)] = &[
     ("execs", 40),
     ("touches", 6_000),
     ("signals", 8_000),
+];
+
+/// Debian's own programs, in the guest that holds them: each piece of work, and how often it is done. See
+/// `guests/tools/tool`.
+const REAL: &[(&str, u64)] = &[
+    ("openssl-hash", 2),
+    ("gzip-text", 6),
+    ("xz-text", 6),
+    ("python-pure", 2),
+    ("gcc-file", 1),
+    ("sqlite-work", 2),
+    ("luajit-work", 3),
 ];
 
 /// The host is so quick that one pass is too short to measure.
@@ -66,6 +78,9 @@ pub(crate) struct Options {
     /// Only these workloads, separated by commas.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Leave out Debian's own programs, and their guest.
+    #[arg(long)]
+    no_real: bool,
     /// Leave out QEMU's own record and replay.
     #[arg(long)]
     no_qemu_rr: bool,
@@ -74,49 +89,83 @@ pub(crate) struct Options {
     no_growth: bool,
 }
 
-/// One subject's run in one round.
+/// One subject's run of one suite in one round.
 struct Run {
     subject: Subject,
+    suite: Suite,
     seen: Observation,
 }
 
-pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let workloads: Vec<_> = WORKLOADS
-        .iter()
-        .filter(|(name, _)| options.only.is_empty() || options.only.iter().any(|only| only == name))
-        .collect();
-    if workloads.is_empty() {
-        bail!("there is no such workload; there are: {}", all_names());
+impl Run {
+    /// When the default guest's shell was about to start; the other guest is larger, and boots for its own sake.
+    fn ready(&self) -> Option<Mark> {
+        self.seen.ready.filter(|_| self.suite == Suite::Small)
     }
-    let list = workloads
+
+    /// The end of the run of `suite`.
+    fn end(&self, suite: Suite) -> Option<Mark> {
+        (self.suite == suite).then_some(self.seen.end)
+    }
+}
+
+/// What of `list` is asked for.
+fn chosen(list: &'static [(&'static str, u64)], only: &[String]) -> Vec<(&'static str, u64)> {
+    let is_asked = |name: &str| only.is_empty() || only.iter().any(|only| only == name);
+    list.iter()
+        .copied()
+        .filter(|(name, _)| is_asked(name))
+        .collect()
+}
+
+/// As `benchmark` is told.
+fn told(workloads: &[(&str, u64)]) -> String {
+    let words: Vec<_> = workloads
         .iter()
         .map(|(name, size)| format!("{name} {size}"))
-        .collect::<Vec<_>>()
-        .join(" ");
+        .collect();
+    words.join(" ")
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let mut suites = vec![(Suite::Small, chosen(WORKLOADS, &options.only))];
+    if !options.no_real {
+        suites.push((Suite::Real, chosen(REAL, &options.only)));
+    }
+    suites.retain(|(_, workloads)| !workloads.is_empty());
+    if suites.is_empty() {
+        bail!("there is no such workload; there are: {}", all_names());
+    }
     let guests = guests::Guests::of_the_tree(|line| eprintln!("{line}"));
     let bench = Bench::prepare(revirt()?, &guests, target_folder().join("bench"))?;
     let subjects = subjects(options);
     let description = host::description();
     let mut runs = Vec::new();
     for round in 1..=options.rounds {
-        for subject in &subjects {
-            step(
-                &format!("round {round} of {}: {}", options.rounds, subject.name()),
-                || {
+        for (suite, workloads) in &suites {
+            for subject in &subjects {
+                let name = format!(
+                    "round {round} of {}: {}, {}",
+                    options.rounds,
+                    suite.name(),
+                    subject.name()
+                );
+                step(&name, || {
                     let list = match subject {
-                        Subject::Native => [list.as_str(); NATIVE_PASSES].join(" "),
-                        _ => list.clone(),
+                        Subject::Native => vec![told(workloads); NATIVE_PASSES].join(" "),
+                        _ => told(workloads),
                     };
-                    let seen = observe(&mut bench.command(*subject, &list))?;
+                    let seen = observe(&mut bench.command(*subject, *suite, &list))?;
                     runs.push(Run {
                         subject: *subject,
+                        suite: *suite,
                         seen,
                     });
                     Ok(())
-                },
-            )?;
+                })?;
+            }
         }
     }
+    let workloads: Vec<_> = suites.iter().flat_map(|(_, list)| list.iter()).collect();
     let log = if options.no_growth {
         Value::Null
     } else {
@@ -157,7 +206,11 @@ fn free_path(folder: &Path, name: &str) -> PathBuf {
 
 /// The names of all workloads, for people.
 fn all_names() -> String {
-    let names: Vec<_> = WORKLOADS.iter().map(|(name, _)| *name).collect();
+    let names: Vec<_> = WORKLOADS
+        .iter()
+        .chain(REAL)
+        .map(|(name, _)| *name)
+        .collect();
     names.join(", ")
 }
 
@@ -183,7 +236,7 @@ fn growth(bench: &Bench) -> anyhow::Result<Value> {
         step(&format!("growth of the log, {name}"), || {
             let mut points = Vec::new();
             for list in [short, long] {
-                observe(&mut bench.command(Subject::Record, list))?;
+                observe(&mut bench.command(Subject::Record, Suite::Small, list))?;
                 let info = bench.info()?;
                 let number = |key: &str| {
                     info[key]
@@ -205,8 +258,8 @@ fn growth(bench: &Bench) -> anyhow::Result<Value> {
         })?;
     }
     step("a minute's sleep", || {
-        let recorded = observe(&mut bench.command(Subject::Record, SLEEP))?;
-        let replayed = observe(&mut bench.command(Subject::Replay, SLEEP))?;
+        let recorded = observe(&mut bench.command(Subject::Record, Suite::Small, SLEEP))?;
+        let replayed = observe(&mut bench.command(Subject::Replay, Suite::Small, SLEEP))?;
         let slept = |seen: &Observation| seen.spans.first().map(|span| span.wall_s);
         values.insert(
             "sleep".to_owned(),
@@ -246,6 +299,7 @@ fn run_json(run: &Run) -> Value {
     let seen = &run.seen;
     json!({
         "subject": run.subject.name(),
+        "suite": run.suite.name(),
         "ready": seen.ready.map(|mark| json!({"wall_s": mark.wall_s, "cpu_s": mark.cpu_s})),
         "end": {"wall_s": seen.end.wall_s, "cpu_s": seen.end.cpu_s},
         "spans": seen.spans.iter().map(|span| json!({"name": span.name, "wall_s": span.wall_s, "cpu_s": span.cpu_s})).collect::<Vec<_>>(),
@@ -253,19 +307,29 @@ fn run_json(run: &Run) -> Value {
 }
 
 /// The median of what `figure` takes from each run of `subject`.
-fn of(runs: &[Run], subject: Subject, figure: impl Fn(&Observation) -> Vec<f64>) -> Option<f64> {
+fn of(runs: &[Run], subject: Subject, figure: impl Fn(&Run) -> Vec<f64>) -> Option<f64> {
     median(
         runs.iter()
             .filter(|run| run.subject == subject)
-            .flat_map(|run| figure(&run.seen))
+            .flat_map(figure)
             .collect(),
     )
 }
 
+/// One figure of a mark, if it is there.
+fn figure(mark: Option<Mark>, of: impl Fn(Mark) -> f64) -> Vec<f64> {
+    mark.map(of).into_iter().collect()
+}
+
 /// The processor time of the workload `name`.
-fn workload_cpu_s(name: &str) -> impl Fn(&Observation) -> Vec<f64> {
-    move |seen| {
-        let spans: Vec<_> = seen.spans.iter().filter(|span| span.name == name).collect();
+fn workload_cpu_s(name: &str) -> impl Fn(&Run) -> Vec<f64> {
+    move |run| {
+        let spans: Vec<_> = run
+            .seen
+            .spans
+            .iter()
+            .filter(|span| span.name == name)
+            .collect();
         // One figure a run: the host's passes are short, and their sum is what the clock can measure.
         let sum: f64 = spans.iter().map(|span| span.cpu_s).sum();
         if spans.is_empty() {
@@ -314,14 +378,14 @@ fn print_table(runs: &[Run], subjects: &[Subject], workloads: &[&str]) {
     }
     println!("\n\nSeconds on the wall, and of processor time (in brackets); medians.\n");
     for subject in guests {
-        let ready = of(runs, subject, |seen| {
-            seen.ready.iter().map(|mark| mark.wall_s).collect()
+        let ready = of(runs, subject, |run| figure(run.ready(), |mark| mark.wall_s));
+        let ready_cpu = of(runs, subject, |run| figure(run.ready(), |mark| mark.cpu_s));
+        let end = of(runs, subject, |run| {
+            figure(run.end(Suite::Small), |mark| mark.wall_s)
         });
-        let ready_cpu = of(runs, subject, |seen| {
-            seen.ready.iter().map(|mark| mark.cpu_s).collect()
+        let end_cpu = of(runs, subject, |run| {
+            figure(run.end(Suite::Small), |mark| mark.cpu_s)
         });
-        let end = of(runs, subject, |seen| vec![seen.end.wall_s]);
-        let end_cpu = of(runs, subject, |seen| vec![seen.end.cpu_s]);
         println!(
             "{:<30} start to shell {:>6.1} ({:.1})   whole run {:>7.1} ({:.1})",
             subject.name(),
@@ -336,12 +400,13 @@ fn print_table(runs: &[Run], subjects: &[Subject], workloads: &[&str]) {
 
 /// The promises, and what was measured.
 fn print_goals(runs: &[Run], workloads: &[&str]) {
-    let whole = |subject| of(runs, subject, |seen| vec![seen.end.cpu_s]);
-    let boot = |subject| {
-        of(runs, subject, |seen| {
-            seen.ready.iter().map(|mark| mark.cpu_s).collect()
+    let whole_of = |subject, suite| {
+        of(runs, subject, |run| {
+            figure(run.end(suite), |mark| mark.cpu_s)
         })
     };
+    let whole = |subject| whole_of(subject, Suite::Small);
+    let boot = |subject| of(runs, subject, |run| figure(run.ready(), |mark| mark.cpu_s));
     let against = |one: Option<f64>, other: Option<f64>| {
         one.zip(other).map_or(f64::NAN, |(one, other)| one / other)
     };
@@ -377,6 +442,17 @@ fn print_goals(runs: &[Run], workloads: &[&str]) {
         "+2%",
     );
     row(
+        "the same, Debian's own programs",
+        format!(
+            "{:+.1}%",
+            percent(against(
+                whole_of(Subject::Record, Suite::Real),
+                whole_of(Subject::Run, Suite::Real)
+            ))
+        ),
+        "+2%",
+    );
+    row(
         "recording with full checks, over running",
         format!(
             "{:+.1}%",
@@ -384,7 +460,11 @@ fn print_goals(runs: &[Run], workloads: &[&str]) {
         ),
         "+5%",
     );
-    let wall = |subject| of(runs, subject, |seen| vec![seen.end.wall_s]);
+    let wall = |subject| {
+        of(runs, subject, |run| {
+            figure(run.end(Suite::Small), |mark| mark.wall_s)
+        })
+    };
     row(
         "replay, over recording, on the wall",
         format!(

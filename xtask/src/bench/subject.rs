@@ -1,7 +1,7 @@
 //! What is compared: the host itself, our machine, and QEMU's software engine.
 
 use crate::process::root;
-use guests::{DefaultGuest, Guests};
+use guests::{DefaultGuest, Guests, Tools};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -60,11 +60,32 @@ impl Subject {
     }
 }
 
+/// What is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Suite {
+    /// Our own static programs, in the default guest.
+    Small,
+    /// Debian's programs, in the guest that holds them.
+    Real,
+}
+
+impl Suite {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Small => "our programs",
+            Self::Real => "Debian's programs",
+        }
+    }
+}
+
 /// Where everything is.
 #[derive(Debug)]
 pub(super) struct Bench {
     revirt: PathBuf,
     guest: DefaultGuest,
+    tools: Tools,
+    /// Where Debian's programs work on the host.
+    work: PathBuf,
     /// Links to the programs by name, for the host.
     bin: PathBuf,
     /// The recordings.
@@ -87,24 +108,39 @@ impl Bench {
         for name in String::from_utf8_lossy(&names).lines() {
             std::os::unix::fs::symlink(&programs, bin.join(name))?;
         }
+        let tools = guests.tools()?;
+        for name in tools.names {
+            std::os::unix::fs::symlink(&tools.script, bin.join(name))?;
+        }
+        let work = folder.join("work");
+        fs::create_dir_all(&work)?;
         Ok(Self {
             revirt,
             guest: guests.default_guest()?,
+            tools,
+            work,
             bin,
             folder,
         })
     }
 
     /// The command that makes `subject` run the workloads in `list`: `NAME SIZE NAME SIZE ...`.
-    pub(super) fn command(&self, subject: Subject, list: &str) -> Command {
+    pub(super) fn command(&self, subject: Subject, suite: Suite, list: &str) -> Command {
         let recording = self.recording(subject);
+        let guest = match suite {
+            Suite::Small => &self.guest,
+            Suite::Real => &self.tools.guest,
+        };
         match subject {
             Subject::Native => {
                 let mut command = Command::new("/bin/sh");
                 command
                     .arg(root().join("guests/initramfs/bin/benchmark"))
                     .args(list.split(' '));
-                command.env("PATH", &self.bin);
+                command
+                    .env("PATH", &self.bin)
+                    .env("TOOLS_ROOT", &self.tools.root)
+                    .env("TOOLS_WORK", &self.work);
                 command
             }
             Subject::Replay => {
@@ -112,19 +148,19 @@ impl Bench {
                 command.arg("replay").arg(recording);
                 command
             }
-            Subject::Run => self.revirt(&["run"], list),
+            Subject::Run => self.revirt(guest, &["run"], list),
             Subject::Record | Subject::RecordFull => {
                 let _ = fs::remove_dir_all(&recording);
-                let mut command = self.revirt(&["record"], list);
+                let mut command = self.revirt(guest, &["record"], list);
                 if subject == Subject::RecordFull {
                     command.args(["--checks", "full"]);
                 }
                 command.arg("-o").arg(recording);
                 command
             }
-            Subject::Qemu => self.qemu(list),
-            Subject::QemuRecord => self.qemu_rr(list, "record", &recording),
-            Subject::QemuReplay => self.qemu_rr(list, "replay", &recording),
+            Subject::Qemu => self.qemu(guest, list),
+            Subject::QemuRecord => self.qemu_rr(guest, list, "record", &recording),
+            Subject::QemuReplay => self.qemu_rr(guest, list, "replay", &recording),
         }
     }
 
@@ -147,7 +183,7 @@ impl Bench {
         Ok(serde_json::from_slice(&output.stdout)?)
     }
 
-    fn revirt(&self, verb: &[&str], list: &str) -> Command {
+    fn revirt(&self, guest: &DefaultGuest, verb: &[&str], list: &str) -> Command {
         let mut command = Command::new(&self.revirt);
         command
             .args(verb)
@@ -155,14 +191,14 @@ impl Bench {
             .arg(format!("{MEMORY_MIB}M"));
         command
             .arg("--kernel")
-            .arg(&self.guest.kernel)
+            .arg(&guest.kernel)
             .arg("--initrd")
-            .arg(&self.guest.initrd);
+            .arg(&guest.initrd);
         command.arg("--append").arg(append(list));
         command
     }
 
-    fn qemu(&self, list: &str) -> Command {
+    fn qemu(&self, guest: &DefaultGuest, list: &str) -> Command {
         let mut command = Command::new("qemu-system-x86_64");
         command.args([
             "-accel",
@@ -182,15 +218,15 @@ impl Bench {
         ]);
         command
             .arg("-kernel")
-            .arg(&self.guest.kernel)
+            .arg(&guest.kernel)
             .arg("-initrd")
-            .arg(&self.guest.initrd);
+            .arg(&guest.initrd);
         command.arg("-append").arg(append(list));
         command
     }
 
-    fn qemu_rr(&self, list: &str, mode: &str, file: &Path) -> Command {
-        let mut command = self.qemu(list);
+    fn qemu_rr(&self, guest: &DefaultGuest, list: &str, mode: &str, file: &Path) -> Command {
+        let mut command = self.qemu(guest, list);
         command
             .arg("-icount")
             .arg(format!("shift=auto,rr={mode},rrfile={}", file.display()));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::revirt::{bare_kernel, record_console, revirt, scratch};
+use crate::revirt::{bare_kernel, guests, record_console, revirt, scratch};
 
 /// Fails unless the command ends with code 2 and says all of `words`.
 #[track_caller]
@@ -81,6 +81,64 @@ fn an_initrd_that_is_missing_or_cut_off() {
         &["is cut off"],
     );
     refused(&["run", "--initrd", text(&file)], &["--kernel"]);
+}
+
+/// Packed by `xz`, `zstd` and `lz4 -l`.
+#[test]
+fn an_initrd_of_any_compression_that_is_cut_off() {
+    const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/hello.");
+    let (folder, _) = scratch();
+    let kernel = bare_kernel("console");
+    let file = folder.path().join("initrd");
+    let archive = [
+        "0707010000000", // A cpio archive in its first header.
+        &"0".repeat(80),
+    ]
+    .concat();
+    let mut cut = vec![archive.into_bytes()];
+    for format in ["xz", "zst", "lz4"] {
+        let mut whole = fs::read(format!("{DATA}{format}")).expect("it lies in the tree");
+        whole.truncate(whole.len() - 5);
+        // The usual place of the main archive: behind another.
+        let behind = [
+            &fs::read(guests().initrd().expect("gcc builds it")).expect("it is there")[..],
+            &whole,
+        ]
+        .concat();
+        cut.extend([whole, behind]);
+    }
+    for bytes in cut {
+        fs::write(&file, bytes).expect("there is room");
+        refused(
+            &["run", "--kernel", text(&kernel), "--initrd", text(&file)],
+            &["is cut off", "build the initial RAM disk again"],
+        );
+    }
+}
+
+#[test]
+fn memory_that_is_too_small_for_what_is_loaded() {
+    let (folder, dir) = scratch();
+    let kernel = guests()
+        .kernel(guests::Kernel::Cloud)
+        .expect("apt fetches it");
+    let arguments = [
+        "record",
+        "--kernel",
+        text(&kernel),
+        "-o",
+        text(&dir),
+        "--memory",
+    ];
+    refused(
+        &[&arguments[..], &["16M"]].concat(),
+        &["give the machine more memory"],
+    );
+    let initrd = folder.path().join("initrd");
+    fs::write(&initrd, vec![b'z'; 100 << 20]).expect("there is room");
+    let with_initrd = [&arguments[..], &["128M", "--initrd", text(&initrd)]].concat();
+    refused(&with_initrd, &["initrd", "give the machine more memory"]);
+    assert!(!dir.exists(), "nothing is left behind");
 }
 
 #[test]

@@ -90,6 +90,20 @@ fn a_jump_to_nowhere_is_the_guests_own_fault() {
     ends(b"x", "powered-off", 0);
 }
 
+#[test]
+fn a_guest_that_programs_its_devices_with_nonsense_harms_nobody() {
+    let (_folder, dir) = scratch();
+    let mut running = start_with(&dir, &["--no-reboot"]);
+    running.type_in(b"n");
+    let recorded = running.end().expect(0);
+    let reason = recorded.json()["reason"].clone();
+    assert_eq!(reason, "reset", "{}", recorded.text());
+    on("verify", &dir, &[]).expect(0);
+    let replayed = replay(&dir, &["--checks", "full"]).expect(0);
+    assert_eq!(replayed.json()["reason"], reason);
+    assert_eq!(replayed.stdout, recorded.stdout);
+}
+
 /// Records `console.c` in `dir` and waits for it to be ready.
 fn start(dir: &std::path::Path) -> Running {
     start_with(dir, &[])
