@@ -97,7 +97,10 @@ fn build(random: &mut Random, code: Code, mode: Mode) -> Option<Case> {
     }
     suit(random, &encoded.instruction, &mut case.state);
     place::operands(random, &encoded, &mut case);
-    if place::makers_differ(&encoded.instruction, &case) {
+    // The displacement may be another one now.
+    let options = crate::case::decoder_options();
+    let placed = iced_x86::Decoder::with_ip(mode.bits(), &case.code, rip, options).decode();
+    if place::makers_differ(&placed, &case) {
         return None;
     }
     if mode == Mode::Compat {

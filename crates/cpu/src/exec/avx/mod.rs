@@ -140,11 +140,17 @@ impl Cpu {
         at: Linear,
         stack: bool,
     ) -> Flow<[u128; L]> {
-        if L > 1 && self.tlb.read(self.space, at, 16 * L as u64).is_none() {
+        let mut lanes = [0; L];
+        if let Some(physical) = self.tlb.read(self.space, at, 16 * L as u64) {
+            for (lane, n) in lanes.iter_mut().zip(0..) {
+                *lane = self.ram.load(physical.plus(16 * n));
+            }
+            return Ok(lanes);
+        }
+        if L > 1 {
             // Both halves must be there before a device sees either read.
             self.probe_read_slow(self.space, at, 16 * L as u64, stack)?;
         }
-        let mut lanes = [0; L];
         for (lane, n) in lanes.iter_mut().zip(0..) {
             *lane = self.read_128(bus, at.plus(16 * n), stack)?;
         }
@@ -160,7 +166,13 @@ impl Cpu {
         stack: bool,
         value: [u128; L],
     ) -> Flow {
-        if L > 1 && self.tlb.write(self.space, at, 16 * L as u64).is_none() {
+        if let Some(physical) = self.tlb.write(self.space, at, 16 * L as u64) {
+            for (lane, n) in value.into_iter().zip(0..) {
+                self.ram.store(physical.plus(16 * n), lane);
+            }
+            return Ok(());
+        }
+        if L > 1 {
             self.probe_write_slow(self.space, at, 16 * L as u64, stack)?;
         }
         for (lane, n) in value.into_iter().zip(0..) {

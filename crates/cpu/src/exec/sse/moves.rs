@@ -177,9 +177,9 @@ fn store_slowly<const ALIGNED: bool>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) 
 /// Loads a lowest lane; zeros above it.
 fn load_part<E: Encoding, W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     E::check(cpu)?;
-    let value = cpu.load::<W>(bus, op)?.zero_extend();
-    E::set(cpu, op.a, value.into());
-    Ok(())
+    cpu.with_load::<W>(bus, op, |cpu, value| {
+        E::set(cpu, op.a, value.zero_extend().into());
+    })
 }
 
 /// Stores the lowest lane.
