@@ -67,7 +67,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         let mut took_s = Vec::new();
         for number in 1..=options.replays {
             match replay(&revirt, &recording, options, &folder) {
-                Ok((console, took)) if console == expected => took_s.push(took.as_secs_f64()),
+                Ok((console, took)) if console == expected => {
+                    took_s.push(took.as_secs_f64());
+                    eprintln!(
+                        "replay {number}, {name}: equal, {:.1} s",
+                        took.as_secs_f64()
+                    );
+                }
                 Ok((console, _)) => {
                     let kept = folder.join(format!("different-{name}-{number}"));
                     fs::write(&kept, console)?;
