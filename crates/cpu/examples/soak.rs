@@ -14,7 +14,7 @@ use oracle::case::{Case, Mode};
 use oracle::forms::Family;
 use oracle::generate::Generator;
 use oracle::silicon::Silicon;
-use subject::{Interpreted, Verdict, Way};
+use subject::{Processor, Verdict, Way};
 
 /// So many forms that differ are enough for one report.
 const FORMS_MAX: usize = 20;
@@ -74,7 +74,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let mut subjects = [Interpreted::new(Way::Steps), Interpreted::new(Way::Free)];
+    let new = |name, way| Processor::new(name, cpu::Interpreter::new(), way);
+    let mut steps = new("interpreter, by steps", Way::Steps);
+    let mut free = new("interpreter, freely", Way::Free);
     let end = Instant::now() + Duration::from_secs_f64(60.0 * wish.minutes);
     let mut generators = [Mode::Long, Mode::Compat]
         .map(|mode| Generator::new(wish.seed, mode, &wish.families).only(&wish.only));
@@ -82,7 +84,7 @@ fn main() -> ExitCode {
     while Instant::now() < end && verdict.wrong.len() < FORMS_MAX {
         for generator in &mut generators {
             let cases: Vec<Case> = generator.by_ref().take(BATCH).collect();
-            verdict.add(&cases, &mut silicon, &mut subjects);
+            verdict.add(&cases, &mut silicon, &mut [&mut steps, &mut free]);
         }
     }
     match verdict.text() {

@@ -5,6 +5,7 @@
 
 mod subject;
 
+use cpu::Interpreter;
 use oracle::case::{Case, Mode, Subject};
 use oracle::compare::{differences, report};
 use oracle::forms::Family;
@@ -12,10 +13,18 @@ use oracle::generate::Generator;
 use oracle::ins::load_all;
 use oracle::silicon::Silicon;
 use oracle::undefined::Open;
-use subject::{Interpreted, Verdict, Way};
+use subject::{Processor, Verdict, Way};
 
 /// Any number will do; that it is always the same makes a failure easy to repeat.
 const SEED: u64 = 20_261_123;
+
+fn interpreter(way: Way) -> Processor<Interpreter> {
+    let name = match way {
+        Way::Steps => "interpreter, by steps",
+        Way::Free => "interpreter, freely",
+    };
+    Processor::new(name, Interpreter::new(), way)
+}
 
 fn judge(mode: Mode, family: Family, rounds: usize) {
     let generator = Generator::new(SEED, mode, &[family]);
@@ -26,9 +35,10 @@ fn judge(mode: Mode, family: Family, rounds: usize) {
     let count = generator.form_count() * rounds;
     let cases: Vec<Case> = generator.take(count).collect();
     let mut silicon = Silicon::start().expect("the host can run the cell");
-    let mut subjects = [Interpreted::new(Way::Steps), Interpreted::new(Way::Free)];
+    let mut steps = interpreter(Way::Steps);
+    let mut free = interpreter(Way::Free);
     let mut verdict = Verdict::default();
-    verdict.add(&cases, &mut silicon, &mut subjects);
+    verdict.add(&cases, &mut silicon, &mut [&mut steps, &mut free]);
     if let Some(text) = verdict.text() {
         panic!("{text}");
     }
@@ -89,7 +99,7 @@ fn readable_cases_have_the_outcome_that_they_say() {
     let all = load_all().unwrap_or_else(|error| panic!("{error}"));
     let mut wrong = String::new();
     for way in [Way::Steps, Way::Free] {
-        let mut interpreter = Interpreted::new(way);
+        let mut interpreter = interpreter(way);
         for readable in &all {
             let got = interpreter.run(&readable.case);
             // What the manual leaves open is settled for engines, and compared too.

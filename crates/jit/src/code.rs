@@ -11,14 +11,16 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 /// Where a piece of code lies, in bytes from the start of code memory.
 pub(crate) type Offset = u32;
 
-/// Length in bytes of code memory.
-const BYTES: usize = 64 << 20;
+/// Length in bytes of code memory in use; tests have less.
+pub(crate) const BYTES: usize = 64 << 20;
 
 /// Code memory.
 #[derive(Debug)]
 pub(crate) struct Code {
     write: NonNull<u8>,
     execute: NonNull<u8>,
+    /// Length in bytes of both mappings, below 4 GiB.
+    bytes: usize,
     used: usize,
     /// What stays when the rest is used anew.
     kept: usize,
@@ -28,10 +30,10 @@ pub(crate) struct Code {
 unsafe impl Send for Code {}
 
 impl Code {
-    /// Empty code memory.
-    pub(crate) fn new() -> std::io::Result<Code> {
+    /// Empty code memory of `bytes` bytes.
+    pub(crate) fn new(bytes: usize) -> std::io::Result<Code> {
         let file = memfd_create(c"translated code", MemfdFlags::CLOEXEC)?;
-        ftruncate(&file, BYTES as u64)?;
+        ftruncate(&file, bytes as u64)?;
         let map = |access: ProtFlags| {
             // SAFETY: a fresh mapping at an address of the kernel's choice
             // aliases nothing that Rust knows of; the two of one file are only
@@ -39,7 +41,7 @@ impl Code {
             let base = unsafe {
                 mmap(
                     std::ptr::null_mut(),
-                    BYTES,
+                    bytes,
                     access,
                     MapFlags::SHARED,
                     &file,
@@ -55,20 +57,21 @@ impl Code {
         Ok(Code {
             write,
             execute,
+            bytes,
             used: 0,
             kept: 0,
         })
     }
 
     /// Where the next piece will lie.
-    #[expect(clippy::cast_possible_truncation, reason = "BYTES is far below 4 GiB")]
+    #[expect(clippy::cast_possible_truncation, reason = "it is far below 4 GiB")]
     pub(crate) fn next(&self) -> Offset {
         self.used as Offset
     }
 
     /// Whether there is room for `bytes` bytes.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
-        BYTES - self.used >= bytes
+        self.bytes - self.used >= bytes
     }
 
     /// Puts `bytes` at [`Code::next`].
@@ -78,7 +81,9 @@ impl Code {
     pub(crate) fn place(&mut self, bytes: &[u8]) {
         self.write(self.next(), bytes);
         // Entries at multiples of 16 are fetched best.
-        self.used = (self.used + bytes.len()).next_multiple_of(16).min(BYTES);
+        self.used = (self.used + bytes.len())
+            .next_multiple_of(16)
+            .min(self.bytes);
     }
 
     /// Keeps what has been placed so far for ever.
@@ -110,7 +115,8 @@ impl Code {
     fn write(&mut self, at: Offset, bytes: &[u8]) {
         let at = at as usize;
         assert!(
-            at.checked_add(bytes.len()).is_some_and(|end| end <= BYTES),
+            at.checked_add(bytes.len())
+                .is_some_and(|end| end <= self.bytes),
             "bug: code outside of code memory"
         );
         // SAFETY: inside of the writable mapping, as just checked; no reference
@@ -124,7 +130,10 @@ impl Code {
 
     /// The address to execute the code at `at`.
     pub(crate) fn address(&self, at: Offset) -> NonNull<u8> {
-        assert!((at as usize) < BYTES, "bug: code outside of code memory");
+        assert!(
+            (at as usize) < self.bytes,
+            "bug: code outside of code memory"
+        );
         // SAFETY: inside of the mapping.
         unsafe { self.execute.add(at as usize) }
     }
@@ -135,7 +144,7 @@ impl Drop for Code {
         for base in [self.write, self.execute] {
             // SAFETY: this value made the mappings, with this length, and no
             // code in them runs any more. A failure would only leak them.
-            let _ = unsafe { munmap(base.as_ptr().cast::<c_void>(), BYTES) };
+            let _ = unsafe { munmap(base.as_ptr().cast::<c_void>(), self.bytes) };
         }
     }
 }

@@ -6,7 +6,7 @@ use cpu::{Bus, Count, Cpu, Engine, Exit, Interpreter, Next, Stepper, Until};
 use x86::{Linear, PAGE_BYTES, Physical};
 
 use crate::cache::{BlockId, Blocks, Key, Mode};
-use crate::code::Code;
+use crate::code::{self, Code};
 use crate::flag::Where;
 use crate::frame::Region;
 use crate::routine::{Enter, Routines};
@@ -45,7 +45,17 @@ pub struct Jit {
 impl Jit {
     /// A translator that has translated nothing yet.
     pub fn new() -> Result<Jit, Error> {
-        let mut code = Code::new()?;
+        Jit::with(code::BYTES, HOT)
+    }
+
+    /// One for tests: it translates whatever it can when it is first reached,
+    /// into so little code memory that this is often full.
+    pub fn eager() -> Result<Jit, Error> {
+        Jit::with(EAGER_CODE_BYTES, 1)
+    }
+
+    fn with(code_bytes: usize, hot: u8) -> Result<Jit, Error> {
+        let mut code = Code::new(code_bytes)?;
         let routines = Routines::write(&mut code);
         let mut region = Region::new()?;
         let mut filled = Filled::default();
@@ -60,7 +70,7 @@ impl Jit {
             blocks,
             sites: Sites::default(),
             filled,
-            heat: Heat::default(),
+            heat: Heat::new(hot),
             statistics: Statistics::default(),
             floating: [false; 2],
         })
@@ -315,8 +325,11 @@ impl Stepper for Jit {
                     Next::Stop(exit) => return exit,
                 }
             }
+            let found = self.find(cpu, pending.take());
+            // After the search: a page that it begins to watch may be one that
+            // the fast TLB lets the block itself store to.
             self.see_dropped(cpu);
-            let done = match self.find(cpu, pending.take()) {
+            let done = match found {
                 Some(id) => self.enter(cpu, bus, id, until),
                 None => {
                     self.statistics.interpreted += 1;
@@ -351,7 +364,7 @@ impl Engine for Jit {
         self.sites.clear();
         self.code.clear();
         self.filled.reset(&mut self.region);
-        self.heat = Heat::default();
+        self.heat.clear();
     }
 
     fn counts(&self) -> Vec<Count> {
@@ -361,25 +374,36 @@ impl Engine for Jit {
 
 /// How often code was found that is not translated, by where it starts.
 #[derive(Debug)]
-struct Heat(Vec<u8>);
+struct Heat {
+    counts: Vec<u8>,
+    /// Code is translated when it is reached for this time without a
+    /// translation.
+    hot: u8,
+}
 
 /// A power of two.
 const HEATS: usize = 1 << 16;
-/// Code is translated when it is reached for this time without a translation.
+/// [`Heat::hot`] of a translator in use.
 const HOT: u8 = 8;
-
-impl Default for Heat {
-    fn default() -> Self {
-        Heat(vec![0; HEATS])
-    }
-}
+/// Length in bytes of an eager translator's code memory: some hundred blocks.
+const EAGER_CODE_BYTES: usize = 512 << 10;
 
 impl Heat {
+    fn new(hot: u8) -> Heat {
+        let counts = vec![0; HEATS];
+        Heat { counts, hot }
+    }
+
+    /// Forgets all counts.
+    fn clear(&mut self) {
+        self.counts.fill(0);
+    }
+
     /// Counts one more time, and says whether that makes it hot.
     fn is_hot(&mut self, start: Physical) -> bool {
         #[expect(clippy::cast_possible_truncation, reason = "masked to the low bits")]
-        let heat = &mut self.0[(start.0 ^ start.0 >> 16) as usize % HEATS];
+        let heat = &mut self.counts[(start.0 ^ start.0 >> 16) as usize % HEATS];
         *heat = heat.saturating_add(1);
-        *heat >= HOT
+        *heat >= self.hot
     }
 }

@@ -1,4 +1,4 @@
-//! The interpreter as a subject of the oracle: a machine with nothing in it but a processor, the
+//! An engine as a subject of the oracle: a machine with nothing in it but a processor, the
 //! oracle's pages at its linear addresses, and a kernel that only halts.
 //!
 //! Memory: the kernel's tables and stack lie in low RAM and are mapped in the upper half of the
@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 
 use cpu::segment::rights;
-use cpu::{Bus, Cpu, Engine, Flags, Interpreter, Refused, Segment, Shadow, Until};
+use cpu::{Bus, Cpu, Engine, Flags, Refused, Segment, Shadow, Until};
 use memory::Ram;
 use oracle::case::{Case, Change, End, Fault, Mode, Outcome, STEPS_MAX, Subject};
 use oracle::compare::{differences, report};
@@ -51,7 +51,7 @@ pub(crate) enum Way {
 }
 
 /// The board: nothing answers.
-struct NoBoard;
+pub(crate) struct NoBoard;
 
 impl Bus for NoBoard {
     fn read(&mut self, _: &Ram, _: u64, _: Physical, _: u8) -> u64 {
@@ -89,17 +89,19 @@ impl Bus for NoBoard {
     }
 }
 
-/// The interpreter, asked to run in one way.
-pub(crate) struct Interpreted {
+/// An engine, asked to run in one way.
+pub(crate) struct Processor<E> {
+    name: &'static str,
     way: Way,
-    cpu: Cpu,
-    engine: Interpreter,
+    pub(crate) cpu: Cpu,
+    pub(crate) engine: E,
     /// What RAM holds from [`PAGES`] on when a case starts.
     before: Vec<u8>,
 }
 
-impl Interpreted {
-    pub(crate) fn new(way: Way) -> Self {
+impl<E: Engine> Processor<E> {
+    /// `name`: the engine's, in reports.
+    pub(crate) fn new(name: &'static str, engine: E, way: Way) -> Self {
         let ram = Ram::new(RAM_BYTES).expect("4 MiB can be had");
         let mut cpu = Cpu::new(ram);
         build_kernel(&cpu.ram);
@@ -120,14 +122,15 @@ impl Interpreted {
         cpu.xcr0 = 7;
         cpu.model = cpu::Model::V3;
         Self {
+            name,
             way,
             cpu,
-            engine: Interpreter::new(),
+            engine,
             before,
         }
     }
 
-    fn load(&mut self, case: &Case) {
+    pub(crate) fn load(&mut self, case: &Case) {
         let (cpu, state) = (&mut self.cpu, &case.state);
         for (i, value) in state.gpr.iter().enumerate() {
             cpu.gpr[i] = *value;
@@ -276,7 +279,7 @@ impl Interpreted {
     }
 
     /// Finds what memory the case changed, and puts it back.
-    fn changes(&mut self, case: &Case) -> Vec<Change> {
+    pub(crate) fn changes(&mut self, case: &Case) -> Vec<Change> {
         let mut found = Vec::new();
         let mut first = 0;
         for region in &REGIONS {
@@ -330,7 +333,7 @@ impl Verdict {
         &mut self,
         cases: &[Case],
         judge: &mut dyn Subject,
-        subjects: &mut [Interpreted],
+        subjects: &mut [&mut dyn Subject],
     ) {
         let expected = judge.run_all(cases);
         for (case, expected) in cases.iter().zip(&expected) {
@@ -374,12 +377,9 @@ impl Verdict {
     }
 }
 
-impl Subject for Interpreted {
+impl<E: Engine> Subject for Processor<E> {
     fn name(&self) -> &str {
-        match self.way {
-            Way::Steps => "interpreter, by steps",
-            Way::Free => "interpreter, freely",
-        }
+        self.name
     }
 
     fn run(&mut self, case: &Case) -> Outcome {

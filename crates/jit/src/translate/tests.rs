@@ -25,7 +25,7 @@ fn text(guest: &[u8]) -> Vec<String> {
         flags: Where::Saved,
     };
     let (line, ended) = cpu::straight_line(&cpu, key.start);
-    let mut code = Code::new().expect("memory for code");
+    let mut code = Code::new(1 << 20).expect("memory for code");
     let routines = Routines::write(&mut code);
     let mut sites = Sites::default();
     let block = translate(key, 0, &line, ended, &mut code, &mut sites, &routines);
