@@ -230,7 +230,7 @@ impl Cpu {
             return Err(selector_fault(vector::SS, 0, external));
         }
         let space = stack_space(level);
-        self.probe_write_slow(space, Linear(bottom), top - bottom, true)?;
+        self.probe_write_slow(space, Linear(bottom), top.wrapping_sub(bottom), true)?;
         self.mark_accessed(bus, &mut target)?;
         for (value, n) in frame.iter().zip(1..) {
             let at = Linear(top.wrapping_sub(8 * n));
@@ -422,6 +422,20 @@ mod tests {
         assert_eq!(rig.stacked(3), flags::FIXED | flags::RF);
         assert_eq!(rig.stacked(4), STACK);
         assert_eq!(rig.cpu.branches, 1);
+    }
+
+    #[test]
+    fn a_stack_at_address_0_goes_on_below_the_top_of_all_addresses() {
+        let mut rig = Rig::new();
+        rig.cpu.gpr[usize::from(gpr::RSP)] = 8;
+        // int3; nothing is mapped there, so that the fault has no stack either.
+        rig.code(&[0xcc]);
+        assert_eq!(rig.run(), Exit::Shutdown);
+        assert_eq!(
+            rig.cpu.cr2,
+            0u64.wrapping_sub(48),
+            "the double fault's frame"
+        );
     }
 
     #[test]

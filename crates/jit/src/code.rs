@@ -22,6 +22,8 @@ pub(crate) struct Code {
     /// Length in bytes of both mappings, below 4 GiB.
     bytes: usize,
     used: usize,
+    /// Written since [`Code::make_ready`] was last called.
+    is_fresh: bool,
     /// What stays when the rest is used anew.
     kept: usize,
 }
@@ -59,6 +61,7 @@ impl Code {
             execute,
             bytes,
             used: 0,
+            is_fresh: false,
             kept: 0,
         })
     }
@@ -113,6 +116,7 @@ impl Code {
     }
 
     fn write(&mut self, at: Offset, bytes: &[u8]) {
+        self.is_fresh = true;
         let at = at as usize;
         assert!(
             at.checked_add(bytes.len())
@@ -128,6 +132,16 @@ impl Code {
         }
     }
 
+    /// To be called before code is executed. The processor may have fetched
+    /// what was there before: it promises to notice a store by the address that
+    /// it fetches from, not by another mapping, unless a serializing
+    /// instruction comes between (SDM volume 3A, 12.6; APM volume 2, 7.6.1).
+    pub(crate) fn make_ready(&mut self) {
+        if std::mem::take(&mut self.is_fresh) {
+            serialize();
+        }
+    }
+
     /// The address to execute the code at `at`.
     pub(crate) fn address(&self, at: Offset) -> NonNull<u8> {
         assert!(
@@ -136,6 +150,31 @@ impl Code {
         );
         // SAFETY: inside of the mapping.
         unsafe { self.execute.add(at as usize) }
+    }
+}
+
+/// A return from interrupt to the next instruction: of the serializing
+/// instructions the one that costs least, and that no hypervisor traps.
+fn serialize() {
+    // SAFETY: the frame that IRETQ takes off the stack holds the stack pointer
+    // as it was, the flags and selectors as they are, and the address behind
+    // it; so nothing has changed but `spare`. The block may push: it isn't
+    // `nostack`.
+    unsafe {
+        std::arch::asm!(
+            "mov {spare:e}, ss",
+            "push {spare}",
+            "lea {spare}, [rsp + 8]",
+            "push {spare}",
+            "pushfq",
+            "mov {spare:e}, cs",
+            "push {spare}",
+            "lea {spare}, [rip + 2f]",
+            "push {spare}",
+            "iretq",
+            "2:",
+            spare = out(reg) _,
+        );
     }
 }
 

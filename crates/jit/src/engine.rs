@@ -166,6 +166,7 @@ impl Jit {
             .entries
             .plain;
         let start = self.code.address(entry);
+        self.code.make_ready();
         // SAFETY: `Routines::write` put a function of this type there.
         let enter: Enter = unsafe {
             std::mem::transmute::<*mut u8, Enter>(self.code.address(self.routines.enter).as_ptr())
