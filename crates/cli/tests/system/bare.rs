@@ -1,4 +1,5 @@
-//! The bare-metal kernels print here what they print under QEMU, and so does a replay of each.
+//! The bare-metal kernels print here what they print under QEMU, and so does a replay of each, on
+//! either engine, whichever recorded it.
 
 use std::ffi::{OsStr, OsString};
 
@@ -6,7 +7,8 @@ use crate::revirt::{guests, replay, revirt, scratch, with};
 
 #[test]
 fn every_bare_kernel_prints_what_is_expected_and_replays() {
-    for kernel in guests().bare_kernels().expect("gcc builds the kernels") {
+    let kernels = guests().bare_kernels().expect("gcc builds the kernels");
+    for (kernel, engine) in kernels.iter().flat_map(|k| [(k, "jit"), (k, "interp")]) {
         let (_folder, dir) = scratch();
         let verb = [
             OsStr::new("record"),
@@ -18,6 +20,7 @@ fn every_bare_kernel_prints_what_is_expected_and_replays() {
             .map(OsString::from)
             .into();
         options.push(kernel.path.clone().into());
+        options.extend(["--engine", engine].map(OsString::from));
         let recorded = revirt(&with(&verb, options));
         assert_eq!(
             recorded.text(),
@@ -27,6 +30,9 @@ fn every_bare_kernel_prints_what_is_expected_and_replays() {
         );
         let recorded = recorded.expect(0);
         assert_eq!(recorded.json()["debug_exit"], guests::BARE_SUCCESS);
-        assert_eq!(replay(&dir, &[]).expect(0).text(), kernel.expected);
+        for engine in ["jit", "interp"] {
+            let replayed = replay(&dir, &["--engine", engine]).expect(0);
+            assert_eq!(replayed.text(), kernel.expected, "{engine}");
+        }
     }
 }
