@@ -547,6 +547,12 @@ impl Asm {
         self.bind_to(fix, target);
     }
 
+    /// `jcc` to offset `target` in code memory.
+    pub(crate) fn jcc_to(&mut self, condition: Condition, target: u32) {
+        let fix = self.jcc(condition);
+        self.bind_to(fix, target);
+    }
+
     /// `call` to offset `target` in code memory.
     pub(crate) fn call_to(&mut self, target: u32) {
         self.bytes.push(0xe8);

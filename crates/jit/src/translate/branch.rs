@@ -210,14 +210,24 @@ impl Translator<'_> {
         };
         self.save_flags();
         self.asm.mov(ADDRESS, STACK);
-        let mut jumps = self.look_up(WORD);
+        let jumps = self.look_up(WORD);
         self.asm.load(ADDRESS, Mem::base(ADDRESS, 0));
+        self.return_to_address(decoded, jumps, released);
+        true
+    }
+
+    /// The end of a RET, with the target in `rcx`; `jumps` go to the helper too.
+    pub(super) fn return_to_address(
+        &mut self,
+        decoded: &Decoded,
+        mut jumps: Vec<Fix>,
+        released: i32,
+    ) {
         // The interpreter's way finds a target that isn't canonical.
         jumps.push(self.find_jump());
         self.slow(decoded, Operand::Pop, true, jumps);
         self.asm.lea(STACK, Mem::base(STACK, 8 + released));
         self.take_jump();
-        true
     }
 }
 

@@ -19,7 +19,7 @@ use cpu::Decoded;
 use iced_x86::{Encoder, InstructionInfoFactory, OpKind};
 use x86::PAGE_BYTES;
 
-use crate::asm::{Asm, Fix, Mem};
+use crate::asm::{Alu, Asm, Condition, Fix, Mem};
 use crate::cache::{Block, BlockId, Entries, Key};
 use crate::code::{Code, Offset};
 use crate::flag::{Effect, Where, visible};
@@ -68,11 +68,16 @@ pub(crate) fn translate(
         line.iter().any(|d| x87::is_known(&d.insn)),
     );
     let seen = visible(&effects, &exits);
-    for (n, decoded) in line.iter().enumerate() {
+    let mut n = 0;
+    while let Some(decoded) = line.get(n) {
         translator.effect = effects[n];
         translator.visible = seen[n];
         let is_last = ended && n + 1 == line.len();
-        translator.instruction(decoded, is_last);
+        let done = translator.stack_run(&line[n..], ended);
+        if done == 0 {
+            translator.instruction(decoded, is_last);
+        }
+        n += done.max(1);
     }
     if !ended {
         let end = line.last().map_or(0, |d| i64::from(d.op.end));
@@ -101,10 +106,10 @@ fn may_exit(decoded: &Decoded, key: Key) -> bool {
 
 /// Code that is rare, to be placed behind the block.
 enum Cold {
-    /// The helper executes an instruction.
+    /// The helper executes instructions, one after the other.
     Slow {
         jumps: Vec<Fix>,
-        site: SiteId,
+        sites: Vec<SiteId>,
         /// Where translated code goes on; `None`: it is left.
         resume: Option<Offset>,
     },
@@ -163,10 +168,17 @@ impl Translator<'_> {
             self.asm.store(Mem::frame(at::CODE_BASE), ADDRESS);
         }
         let branch = self.asm.here();
-        self.asm.load(ADDRESS, Mem::frame(at::COUNT));
-        self.asm.lea(ADDRESS, Mem::base(ADDRESS, -1));
-        self.asm.store(Mem::frame(at::COUNT), ADDRESS);
-        self.asm.jrcxz_to(stop);
+        if self.flags == Where::Saved {
+            self.asm
+                .alu_memory_constant(Alu::Sub, Mem::frame(at::COUNT), 1);
+            self.asm.jcc_to(Condition::EQUAL, stop);
+        } else {
+            // No flag is touched.
+            self.asm.load(ADDRESS, Mem::frame(at::COUNT));
+            self.asm.lea(ADDRESS, Mem::base(ADDRESS, -1));
+            self.asm.store(Mem::frame(at::COUNT), ADDRESS);
+            self.asm.jrcxz_to(stop);
+        }
         let plain = self.asm.here();
         if has_simd && self.key.mode.simd {
             self.asm.load(ADDRESS, Mem::frame(at::SIMD_ABSENT));
@@ -228,9 +240,14 @@ impl Translator<'_> {
         jumps: Vec<Fix>,
     ) -> Slow {
         let site = self.slow_site(decoded, operand, is_last);
+        self.slow_run(vec![site], jumps)
+    }
+
+    /// The helper does what `sites` are, where one of `jumps` is taken.
+    fn slow_run(&mut self, sites: Vec<SiteId>, jumps: Vec<Fix>) -> Slow {
         self.cold.push(Cold::Slow {
             jumps,
-            site,
+            sites,
             resume: None,
         });
         Slow(self.cold.len() - 1)
@@ -321,12 +338,14 @@ impl Translator<'_> {
             match cold {
                 Cold::Slow {
                     jumps,
-                    site,
+                    sites,
                     resume,
                 } => {
                     jumps.into_iter().for_each(|jump| self.asm.bind(jump));
-                    self.asm.store_constant_32(Mem::frame(at::SITE), site);
-                    self.asm.call_to(self.routines.slow(Where::Saved));
+                    for site in sites {
+                        self.asm.store_constant_32(Mem::frame(at::SITE), site);
+                        self.asm.call_to(self.routines.slow(Where::Saved));
+                    }
                     if let Some(resume) = resume {
                         self.asm.jmp_to(resume);
                     }
