@@ -73,7 +73,6 @@ fn does_as_host(insn: &Instruction) -> bool {
             | M::Not
             | M::Xchg
             | M::Xadd
-            | M::Bswap
             | M::Popcnt
             | M::Clc
             | M::Stc
@@ -122,6 +121,8 @@ fn does_as_host(insn: &Instruction) -> bool {
             | M::Setp
             | M::Sets
     ) || insn.mnemonic() == Mnemonic::Crc32
+        // Of 16 bits it is undefined.
+        || insn.mnemonic() == Mnemonic::Bswap && insn.op_register(0).size() > 2
         || is_bit_test(insn)
 }
 
