@@ -241,6 +241,23 @@ impl Ram {
         unsafe { from.copy_to(to, bytes as usize) }
     }
 
+    /// Puts `count` copies of a number one after the other from `at` on, setting
+    /// no flags: for engines, as [`Ram::store`].
+    ///
+    /// # Panics
+    /// If any lies outside of the mapping.
+    pub fn fill<T: Word>(&self, at: Physical, value: T, count: u64) {
+        let bytes = count
+            .checked_mul(size_of::<T>() as u64)
+            .expect("no mapping is that long");
+        let pointer = self.pointer(at, bytes).cast::<T>();
+        for n in 0..count as usize {
+            // SAFETY: `pointer` bounds-checked all of them, and no reference to
+            // guest memory exists that this write could contradict.
+            unsafe { pointer.add(n).write_unaligned(value) };
+        }
+    }
+
     /// For each page of the mapping, the hole's included, whether the host has
     /// given it memory. One that has none holds zeros, and was never written
     /// by anyone. If the host can't say, all have.

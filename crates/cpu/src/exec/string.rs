@@ -5,7 +5,6 @@
 //! branch whenever its counter becomes a multiple of 65,536 (`moment::Moment`).
 
 use iced_x86::{Instruction, Mnemonic, OpKind};
-use memory::Ram;
 use x86::{Linear, PAGE_BYTES, flags, gpr, seg};
 
 use super::form::by_width;
@@ -240,13 +239,9 @@ fn stos_bulk<W: Width>(cpu: &mut Cpu, op: &Op, count: u64, value: W) -> Option<u
         return None;
     }
     let to = cpu.tlb.write(cpu.space, to, count * W::BYTES)?;
-    fill(&cpu.ram, to, count, value);
+    cpu.ram.fill(to, value, count);
     advance_index::<W>(cpu, op, gpr::RDI, count);
     Some(count)
-}
-
-fn fill<W: Width>(ram: &Ram, to: x86::Physical, count: u64, value: W) {
-    (0..count).for_each(|n| ram.store(to.plus(n * W::BYTES), value));
 }
 
 fn lods<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {

@@ -33,6 +33,9 @@ impl Translator<'_> {
 
     fn push(&mut self, decoded: &Decoded) -> bool {
         let insn = &decoded.insn;
+        if insn.op_kind(0) == OpKind::Memory {
+            return self.push_memory(decoded);
+        }
         let value = match insn.op_kind(0) {
             OpKind::Register if insn.op_register(0).is_gpr64() => None,
             OpKind::Immediate8to64 | OpKind::Immediate32to64 => {
@@ -53,6 +56,22 @@ impl Translator<'_> {
         }
         self.asm.lea(STACK, Mem::base(STACK, -8));
         self.resume(&slow);
+        true
+    }
+
+    fn push_memory(&mut self, decoded: &Decoded) -> bool {
+        if decoded.insn.memory_size().size() != 8 || !Self::has_plain_address(&decoded.insn) {
+            return false;
+        }
+        let loaded = self.operand(decoded, WORD);
+        self.asm.load(INDEX, Mem::base(ADDRESS, 0));
+        self.asm.store(Mem::frame(at::TEMP), INDEX);
+        let pushed = self.below_stack(decoded, false);
+        self.asm.load(INDEX, Mem::frame(at::TEMP));
+        self.asm.store(Mem::base(ADDRESS, 0), INDEX);
+        self.asm.lea(STACK, Mem::base(STACK, -8));
+        self.resume(&loaded);
+        self.resume(&pushed);
         true
     }
 
