@@ -143,6 +143,9 @@ const _: () = assert!(size_of::<Frame>() <= FRAME_BYTES);
 /// The host stack that helpers run on.
 const STACK_BYTES: usize = 1 << 20;
 const GUARD_BYTES: usize = 4096;
+/// The host's large pages: the frame begins at one, so that it and the tables
+/// behind it lie in few of them.
+const LARGE_PAGE_BYTES: usize = 2 << 20;
 
 /// The mapping.
 #[derive(Debug)]
@@ -176,12 +179,15 @@ impl Region {
         Ok(region)
     }
 
-    const LENGTH: usize = GUARD_BYTES + STACK_BYTES + at::END;
+    const LENGTH: usize = GUARD_BYTES + STACK_BYTES + LARGE_PAGE_BYTES + at::END;
 
     /// The frame. Valid as long as the region is.
     pub(crate) fn frame(&self) -> NonNull<Frame> {
-        // SAFETY: inside of the mapping, and aligned as pages are.
-        unsafe { self.base.add(GUARD_BYTES + STACK_BYTES).cast() }
+        // SAFETY: inside of the mapping.
+        let lowest = unsafe { self.base.add(GUARD_BYTES + STACK_BYTES) };
+        let skipped = lowest.as_ptr().align_offset(LARGE_PAGE_BYTES);
+        // SAFETY: less than a large page further, for which there is room.
+        unsafe { lowest.add(skipped).cast() }
     }
 
     /// The fast TLB's entries.
