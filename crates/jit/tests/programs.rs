@@ -42,3 +42,16 @@ fn code_that_patches_itself_right_after_its_translation_sees_it() {
     let found = by_hand(&[(0x1_0000, &first), (0x1_1000, &second)]);
     assert_eq!(found.get("rax"), Some(7));
 }
+
+#[test]
+fn a_jump_as_far_as_jumps_reach_is_taken() {
+    // Nothing is mapped there: the handler goes on at an entry, which is here.
+    // A word counts the turns; the third halts.
+    let jump = [0xe9, 0xff, 0xff, 0xff, 0x7f];
+    let count = [
+        0x48, 0xff, 0x04, 0x25, 0, 0, 2, 0, // incq 0x20000
+        0x83, 0x3c, 0x25, 0, 0, 2, 0, 3, // cmpl $3, 0x20000
+        0x75, 1, 0xf4, // jne over hlt
+    ];
+    by_hand(&[(0x1_0000, &[&count[..], &jump].concat())]);
+}

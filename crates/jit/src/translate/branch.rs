@@ -72,8 +72,15 @@ impl Translator<'_> {
     pub(super) fn far(&mut self, offset: i64) {
         self.save_flags();
         self.asm.load(ADDRESS, Mem::frame(at::CODE_BASE));
-        let disp = i32::try_from(offset).expect("direct jumps reach 2 GiB");
-        self.asm.lea(ADDRESS, Mem::base(ADDRESS, disp));
+        // A jump reaches 2 GiB from its own end, so a little more from here.
+        match i32::try_from(offset) {
+            Ok(disp) => self.asm.lea(ADDRESS, Mem::base(ADDRESS, disp)),
+            Err(_) => {
+                self.asm.constant(INDEX, offset.cast_unsigned());
+                let sum = Mem::indexed(Some(ADDRESS), INDEX, 0, 0);
+                self.asm.lea(ADDRESS, sum);
+            }
+        }
         let site = self.sites.add(Site::Far { offset });
         let miss = self.find_jump();
         self.take_jump();
