@@ -77,7 +77,8 @@ fn every_form_that_is_announced_is_known() {
     let mut count = 0;
     for code in forms {
         let form = code.op_code();
-        let mut insn = Instruction::with(code);
+        let mut insn = Instruction::default();
+        insn.set_code(code);
         for n in 0..form.op_count() {
             let kind = form.op_kind(n);
             let text = format!("{kind:?}");
