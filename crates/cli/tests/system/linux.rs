@@ -145,7 +145,7 @@ fn the_power_button_switches_linux_off() {
 fn linux_reboots_within_its_recording() {
     let (_folder, dir) = scratch();
     let mut running = start_shell(&dir);
-    running.type_in(b"date +%s.before; cat /proc/sys/kernel/random/uuid; reboot -f\n");
+    running.type_in(b"sleep 3; date +%s.before; cat /proc/sys/kernel/random/uuid; reboot -f\n");
     running.wait_for("reboot: Restarting system");
     running.wait_for_another("guest# ");
     running.type_in(b"date +%s.after; cat /proc/sys/kernel/random/uuid; exit\n");
@@ -157,7 +157,9 @@ fn linux_reboots_within_its_recording() {
     );
     let console = recorded.text();
     let [before, after] = [".before", ".after"].map(|mark| date_before(&console, mark));
-    assert!(before < after, "time goes on: {before} {after}");
+    // The machine boots within a second or two: one whose clock began again
+    // would be back before the sleep.
+    assert!(before <= after, "time goes on: {before} {after}");
     let replayed = replay_linux(&dir, &[]).expect(0);
     assert_eq!(replayed.text(), console);
     on("verify", &dir, &[]).expect(0);
