@@ -65,6 +65,8 @@ pub(crate) struct Blocks {
     by_start: BTreeMap<(Physical, CodeSize), BlockId>,
     /// Which blocks have bytes in a page.
     by_page: BTreeMap<u64, Vec<BlockId>>,
+    /// Writes to a page beside its blocks, since one was last added or dropped.
+    beside: BTreeMap<u64, u8>,
     /// Blocks found lately, by where they start: the quick part of `by_start`.
     recent: Box<[Recent; RECENT]>,
 }
@@ -88,6 +90,11 @@ const NOTHING: Recent = Recent {
     size: CodeSize::Bits16,
 };
 
+/// After so many writes beside its blocks a page has probably become data, and
+/// its blocks are dropped: while it is watched, each store there takes the slow
+/// way.
+const BESIDE_MAX: u8 = 32;
+
 /// Operations kept at most (40 bytes each); then all are dropped.
 const OPS_KEPT_MAX: usize = 1 << 21;
 
@@ -100,6 +107,7 @@ impl Default for Blocks {
             next_id: 0,
             by_start: BTreeMap::new(),
             by_page: BTreeMap::new(),
+            beside: BTreeMap::new(),
             recent: recent.try_into().expect("the length is the type's"),
         }
     }
@@ -170,6 +178,7 @@ impl Blocks {
         for page in block.pages() {
             let number = page.page_number();
             self.by_page.entry(number).or_default().push(id);
+            self.beside.remove(&number);
             if cpu.ram.pages().get(number) & flag::CODE == 0 {
                 cpu.ram.pages().set(number, flag::CODE);
                 cpu.tlb.flush_writes_to(page);
@@ -187,11 +196,20 @@ impl Blocks {
             let Some(ids) = self.by_page.get(&number) else {
                 continue;
             };
-            let touched: Vec<BlockId> = ids
+            let mut touched: Vec<BlockId> = ids
                 .iter()
                 .copied()
                 .filter(|id| self.blocks[id].overlaps(start.0, end))
                 .collect();
+            if touched.is_empty() {
+                let beside = self.beside.entry(number).or_default();
+                *beside += 1;
+                if *beside < BESIDE_MAX {
+                    continue;
+                }
+                touched.clone_from(ids);
+            }
+            self.beside.remove(&number);
             touched.into_iter().for_each(|id| self.remove(cpu, id));
         }
     }

@@ -121,6 +121,11 @@ const fn nowhere(index: usize) -> u64 {
 /// Filled entries remembered at most.
 const FILLED_MAX: usize = 1 << 16;
 
+/// After so many writes beside its blocks a page has probably become data, and
+/// its blocks are dropped: while it is watched, each store there takes the slow
+/// way.
+const BESIDE_MAX: u8 = 32;
+
 /// A power of two.
 const RECENT: usize = 1 << 14;
 
@@ -138,6 +143,8 @@ pub(crate) struct Blocks {
     by_key: BTreeMap<Key, BlockId>,
     by_page: BTreeMap<u64, Vec<BlockId>>,
     recent: Vec<Option<Recent>>,
+    /// Writes to a page beside its blocks, since one was last added or dropped.
+    beside: BTreeMap<u64, u8>,
     /// The jump cache's filled entries, by page: part and target.
     jumps: BTreeMap<u64, Vec<(usize, u64)>>,
     /// How many there are; entries that took another's place count too.
@@ -151,6 +158,7 @@ impl Default for Blocks {
             by_key: BTreeMap::new(),
             by_page: BTreeMap::new(),
             recent: vec![None; RECENT],
+            beside: BTreeMap::new(),
             jumps: BTreeMap::new(),
             jumps_count: 0,
         }
@@ -188,6 +196,7 @@ impl Blocks {
         let number = page.page_number();
         self.by_key.insert(block.key, id);
         self.by_page.entry(number).or_default().push(id);
+        self.beside.remove(&number);
         if cpu.ram.pages().get(number) & flag::TRANSLATED == 0 {
             cpu.ram.pages().set(number, flag::TRANSLATED);
             cpu.tlb.flush_writes_to(page);
@@ -232,10 +241,17 @@ impl Blocks {
                 block.key.start.0 < end && start.0 < block.key.start.0 + block.bytes
             })
         };
-        let (gone, left): (Vec<BlockId>, Vec<BlockId>) = ids.iter().partition(|id| touched(id));
+        let (mut gone, mut left): (Vec<BlockId>, Vec<BlockId>) =
+            ids.iter().partition(|id| touched(id));
         if gone.is_empty() {
-            return false;
+            let beside = self.beside.entry(number).or_default();
+            *beside += 1;
+            if *beside < BESIDE_MAX {
+                return false;
+            }
+            std::mem::swap(&mut gone, &mut left);
         }
+        self.beside.remove(&number);
         if left.is_empty() {
             self.by_page.remove(&number);
             cpu.ram.pages().clear(number, flag::TRANSLATED);
