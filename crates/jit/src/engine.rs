@@ -237,24 +237,31 @@ impl Jit {
         let base = frame.code_base;
         #[expect(clippy::cast_possible_truncation, reason = "it was stored as 32 bits")]
         let site = frame.site as SiteId;
-        let (target, is_branch, link) = match *self.sites.get(site) {
+        let (target, is_branch, link, left) = match *self.sites.get(site) {
             Site::Link(link) => (
                 base.wrapping_add(u64::from(link.target)),
                 link.is_branch,
                 Some((site, link)),
+                &mut self.statistics.links,
             ),
-            Site::Stop { offset } => (base.wrapping_add(u64::from(offset)), false, None),
-            Site::Far { offset } => (base.wrapping_add(offset.cast_unsigned()), true, None),
-            Site::Indirect => (frame.temp, true, None),
+            Site::Stop { offset } => (
+                base.wrapping_add(u64::from(offset)),
+                false,
+                None,
+                &mut self.statistics.stops,
+            ),
+            Site::Far { offset } => (
+                base.wrapping_add(offset.cast_unsigned()),
+                true,
+                None,
+                &mut self.statistics.far,
+            ),
+            Site::Indirect => (frame.temp, true, None, &mut self.statistics.far),
             Site::Slow { .. } | Site::LoadX87 => {
                 unreachable!("bug: a slow site doesn't leave by itself")
             }
         };
-        match self.sites.get(site) {
-            Site::Link(_) => self.statistics.links += 1,
-            Site::Stop { .. } => self.statistics.stops += 1,
-            _ => self.statistics.far += 1,
-        }
+        *left += 1;
         cpu.rip = target;
         cpu.branches += u64::from(is_branch);
         link

@@ -77,17 +77,6 @@ fn does_as_host(insn: &Instruction) -> bool {
             | M::Clc
             | M::Stc
             | M::Cmc
-            | M::Nop
-            | M::Pause
-            | M::Endbr64
-            | M::Lfence
-            | M::Mfence
-            | M::Sfence
-            | M::Prefetchnta
-            | M::Prefetcht0
-            | M::Prefetcht1
-            | M::Prefetcht2
-            | M::Prefetchw
             | M::Cmova
             | M::Cmovae
             | M::Cmovb
@@ -124,6 +113,7 @@ fn does_as_host(insn: &Instruction) -> bool {
         // Of 16 bits it is undefined.
         || insn.mnemonic() == Mnemonic::Bswap && insn.op_register(0).size() > 2
         || is_bit_test(insn)
+        || does_nothing(insn)
 }
 
 /// BT and its kin, where the bit lies in the operand itself.
@@ -315,12 +305,8 @@ impl Translator<'_> {
         self.again(decoded, false)
     }
 
-    /// Whether [`Translator::again`] can emit `insn`.
-    pub(super) fn has_host_form(&mut self, insn: &Instruction) -> bool {
-        rewrite(&mut self.encoder, self.info, insn, &[INDEX]).is_some()
-    }
-
-    /// Emits an instruction again. `aligned`: its memory operand must be.
+    /// Emits an instruction again. `aligned`: its memory operand must be. False,
+    /// and nothing emitted, if it has no form for the host.
     pub(super) fn again(&mut self, decoded: &Decoded, aligned: bool) -> bool {
         let insn = &decoded.insn;
         let has_memory = (0..insn.op_count()).any(|n| insn.op_kind(n) == OpKind::Memory);

@@ -41,9 +41,9 @@ impl Translator<'_> {
         (is_wide(base) && is_wide(index)) || narrow && base != Register::EIP
     }
 
-    /// Computes the linear address of `insn`'s memory operand, `beyond` bytes
-    /// further, in `to`, which is free as [`INDEX`] is. Changes the host's flags
-    /// where the segment is FS or GS.
+    /// Computes the linear address of `insn`'s memory operand in `to`, which is
+    /// free as [`INDEX`] is. Changes the host's flags where the segment is FS or
+    /// GS.
     pub(super) fn address(&mut self, insn: &Instruction, to: Host) {
         self.effective_address(insn, to);
         let base = match insn.memory_segment() {

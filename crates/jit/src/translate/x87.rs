@@ -128,12 +128,10 @@ impl Translator<'_> {
             None => return false,
             Some(Kind::Wait) => {}
             Some(Kind::Plain) => {
-                if !self.has_host_form(insn) {
+                if !self.again(decoded, false) {
                     return false;
                 }
-                // A fault leaves the pointer of the instruction before.
-                let done = self.again(decoded, false);
-                debug_assert!(done, "it has a form for the host");
+                // After it: a fault leaves the pointer of the one before.
                 self.set_x87_pointer(decoded);
             }
             Some(Kind::Control) => return self.again(decoded, false),
