@@ -11,7 +11,7 @@ use crate::flag::Where;
 use crate::frame::Region;
 use crate::routine::{Enter, Routines};
 use crate::site::{Link, Site, SiteId, Sites};
-use crate::slow::{Context, Left, slow, take_over};
+use crate::slow::{Context, Left, see_dropped, slow, take_over};
 use crate::statistics::Statistics;
 use crate::tlb::Filled;
 use crate::translate;
@@ -283,12 +283,13 @@ impl Jit {
 
     /// Drops what the processor's soft TLB has dropped.
     fn see_dropped(&mut self, cpu: &mut Cpu) {
-        if cpu.tlb.has_dropped() {
-            let dropped = cpu.tlb.take_dropped();
-            self.statistics.dropped(&dropped);
-            self.filled.drop(&mut self.region, cpu, &dropped);
-            self.blocks.drop_jumps(&mut self.region, &dropped);
-        }
+        see_dropped(
+            cpu,
+            &mut self.region,
+            &mut self.filled,
+            &mut self.blocks,
+            &mut self.statistics,
+        );
     }
 
     /// Drops all translated code.

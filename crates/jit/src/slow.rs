@@ -136,7 +136,13 @@ impl Context<'_> {
             }
             Ok(()) => {}
         }
-        self.see_dropped();
+        see_dropped(
+            self.cpu,
+            self.region,
+            self.filled,
+            self.blocks,
+            self.statistics,
+        );
         if self.cpu.look || Mode::of(self.cpu) != Some(self.mode) || self.cpu.branches >= self.until
         {
             self.cpu.rip = next;
@@ -149,15 +155,22 @@ impl Context<'_> {
         self.give_back();
         false
     }
+}
 
-    /// Drops what the processor's soft TLB has dropped.
-    pub(crate) fn see_dropped(&mut self) {
-        if self.cpu.tlb.has_dropped() {
-            let dropped = self.cpu.tlb.take_dropped();
-            self.statistics.dropped(&dropped);
-            self.filled.drop(self.region, self.cpu, &dropped);
-            self.blocks.drop_jumps(self.region, &dropped);
-        }
+/// Drops what the processor's soft TLB has dropped, from the fast TLB and from
+/// the jump cache.
+pub(crate) fn see_dropped(
+    cpu: &mut Cpu,
+    region: &mut Region,
+    filled: &mut Filled,
+    blocks: &mut Blocks,
+    statistics: &mut Statistics,
+) {
+    if cpu.tlb.has_dropped() {
+        let dropped = cpu.tlb.take_dropped();
+        statistics.dropped(&dropped);
+        filled.drop(region, cpu, &dropped);
+        blocks.drop_jumps(region, &dropped);
     }
 }
 
