@@ -438,6 +438,30 @@ impl Asm {
         self.encode(false, &[0x0f, 0x11], from, &Rm::Memory(to), false);
     }
 
+    /// `vinsertf128 to, to, [rcx + disp], 1`.
+    pub(crate) fn load_ymm_high(&mut self, to: u8, disp: i8) {
+        self.move_ymm_high(0x18, to, to, disp);
+    }
+
+    /// `vextractf128 [rcx + disp], from, 1`.
+    pub(crate) fn store_ymm_high(&mut self, disp: i8, from: u8) {
+        self.move_ymm_high(0x19, from, 0, disp);
+    }
+
+    /// VEX.256.66.0F3A.W0, with a memory operand at `rcx`.
+    fn move_ymm_high(&mut self, opcode: u8, register: u8, first: u8, disp: i8) {
+        let not_r = if register < 8 { 0x80 } else { 0 };
+        let not_first = (!first & 15) << 3;
+        let mod_rm = 0x41 | (register & 7) << 3;
+        let [disp] = disp.to_le_bytes();
+        self.raw(&[0xc4, not_r | 0x63, not_first | 5, opcode, mod_rm, disp, 1]);
+    }
+
+    /// `vzeroupper`.
+    pub(crate) fn zero_upper_halves(&mut self) {
+        self.raw(&[0xc5, 0xf8, 0x77]);
+    }
+
     /// `ldmxcsr [from]`.
     pub(crate) fn ldmxcsr(&mut self, from: Mem) {
         self.encode(false, &[0x0f, 0xae], 2, &Rm::Memory(from), false);
@@ -487,6 +511,16 @@ impl Asm {
     /// `seto al`.
     pub(crate) fn seto_al(&mut self) {
         self.raw(&[0x0f, 0x90, 0xc0]);
+    }
+
+    /// `setc al`.
+    pub(crate) fn setc_al(&mut self) {
+        self.raw(&[0x0f, 0x92, 0xc0]);
+    }
+
+    /// `mov al, 0`.
+    pub(crate) fn zero_al(&mut self) {
+        self.raw(&[0xb0, 0]);
     }
 
     /// `add al, value`.

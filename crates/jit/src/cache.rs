@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use cpu::{CodeSize, Cpu, Dropped, Space};
+use cpu::{CodeSize, Cpu, Dropped, Model, Space};
 use memory::flag;
 use x86::control::{cr0, cr4};
 use x86::{Linear, Physical};
@@ -28,8 +28,11 @@ pub(crate) type BlockId = u32;
 pub(crate) struct Mode {
     /// Whose rights memory accesses have. Never [`Space::UserAc`].
     pub(crate) space: u8,
+    pub(crate) model: Model,
     /// SSE instructions execute, and raise nothing.
     pub(crate) simd: bool,
+    /// The same of AVX instructions. Never without SSE.
+    pub(crate) avx: bool,
     /// The same of x87 instructions.
     pub(crate) x87: bool,
 }
@@ -47,11 +50,19 @@ impl Mode {
             return None;
         }
         let on = cpu.cr0 & (cr0::EM | cr0::TS) | !cpu.cr4 & cr4::OSFXSR == 0;
+        let simd = on && cpu.mxcsr & MXCSR_MASKS == MXCSR_MASKS;
         Some(Mode {
             space: cpu.space as u8,
-            simd: on && cpu.mxcsr & MXCSR_MASKS == MXCSR_MASKS,
+            model: cpu.model,
+            simd,
+            avx: simd && cpu.model == Model::V3 && cpu.avx_is_on(),
             x87: cpu.cr0 & (cr0::EM | cr0::TS) == 0 && cpu.fpu.control().0 & X87_MASKS == X87_MASKS,
         })
+    }
+
+    /// Which floating-point instructions execute and raise nothing.
+    pub(crate) fn floating(self) -> [bool; 3] {
+        [self.simd, self.avx, self.x87]
     }
 
     /// The part of the jump cache that is for it.

@@ -2,7 +2,7 @@
 //! code as long as it can; code that is cold, and what holds on at every
 //! instruction (traps, shadows, breakpoints), is interpreted.
 
-use cpu::{Bus, Count, Cpu, Engine, Exit, Interpreter, Next, Stepper, Until};
+use cpu::{Bus, Count, Cpu, Engine, Exit, Interpreter, Model, Next, Stepper, Until};
 use x86::{Linear, PAGE_BYTES, Physical};
 
 use crate::cache::{BlockId, Blocks, Key, Mode};
@@ -38,8 +38,8 @@ pub struct Jit {
     filled: Filled,
     heat: Heat,
     statistics: Statistics,
-    /// Whether SIMD and the x87 unit were on when the jump cache was last used.
-    floating: [bool; 2],
+    /// [`Mode::floating`] when the jump cache was last used.
+    floating: [bool; 3],
 }
 
 impl Jit {
@@ -72,7 +72,7 @@ impl Jit {
             filled,
             heat: Heat::new(hot),
             statistics: Statistics::default(),
-            floating: [false; 2],
+            floating: [false; 3],
         })
     }
 
@@ -87,7 +87,7 @@ impl Jit {
     /// hot; linked with the jump that led here.
     fn find(&mut self, cpu: &mut Cpu, pending: Option<(SiteId, Link)>) -> Option<BlockId> {
         let mode = Mode::of(cpu)?;
-        let floating = [mode.simd, mode.x87];
+        let floating = mode.floating();
         if floating != self.floating {
             self.floating = floating;
             self.blocks.empty_jumps(&mut self.region);
@@ -173,6 +173,10 @@ impl Jit {
         };
         let frame = self.region.frame();
         let xmm = (&raw mut cpu.xmm).cast::<u8>();
+        let ymm_high = match cpu.model {
+            Model::V2 => std::ptr::null_mut(),
+            Model::V3 => (&raw mut cpu.ymm_high).cast::<u8>(),
+        };
         let mxcsr = (&raw mut cpu.mxcsr).cast::<u8>();
         let segments = (&raw const cpu.segments).cast::<u8>();
         let mut context = Context {
@@ -203,6 +207,8 @@ impl Jit {
         frame_now.context = context_address.expose_provenance() as u64;
         // lint: as above
         frame_now.xmm = xmm.expose_provenance() as u64;
+        // lint: as above
+        frame_now.ymm_high = ymm_high.expose_provenance() as u64;
         // lint: as above
         frame_now.mxcsr = mxcsr.expose_provenance() as u64;
         // lint: as above

@@ -63,6 +63,8 @@ pub(crate) struct Frame {
     pub(crate) x87: crate::x87::Image,
     /// Address of the guest's XMM registers.
     pub(crate) xmm: u64,
+    /// Address of the upper halves of the guest's YMM registers; 0: it has none.
+    pub(crate) ymm_high: u64,
     /// Address of the guest's segment registers.
     pub(crate) segments: u64,
     /// Address of the guest's MXCSR.
@@ -116,6 +118,7 @@ pub(crate) mod at {
     pub(crate) const HOST_RSP: i32 = disp(offset_of!(Frame, host_rsp));
     pub(crate) const HELPER: i32 = disp(offset_of!(Frame, helper));
     pub(crate) const CONTEXT: i32 = disp(offset_of!(Frame, context));
+    pub(crate) const YMM_HIGH: i32 = disp(offset_of!(Frame, ymm_high));
     pub(crate) const XMM: i32 = disp(offset_of!(Frame, xmm));
     pub(crate) const MXCSR: i32 = disp(offset_of!(Frame, mxcsr));
     pub(crate) const HOST_MXCSR: i32 = disp(offset_of!(Frame, host_mxcsr));

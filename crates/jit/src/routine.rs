@@ -132,7 +132,8 @@ fn move_registers(asm: &mut Asm, below: i32, direction: Direction) {
     }
 }
 
-/// Moves XMM registers and MXCSR. Uses `rcx`.
+/// Moves XMM registers, the upper halves of the YMM registers if the guest has
+/// them, and MXCSR. Uses `rcx`; leaves flags alone.
 fn move_simd(asm: &mut Asm, below: i32, direction: Direction) {
     asm.load(ADDRESS, word(at::XMM, below));
     for n in 0..16u8 {
@@ -142,6 +143,10 @@ fn move_simd(asm: &mut Asm, below: i32, direction: Direction) {
             Direction::Out => asm.store_xmm(place, n),
         }
     }
+    asm.load(ADDRESS, word(at::YMM_HIGH, below));
+    let absent = asm.jrcxz();
+    move_ymm_high(asm, direction);
+    asm.bind_near(absent);
     asm.load(ADDRESS, word(at::MXCSR, below));
     match direction {
         Direction::In => {
@@ -152,6 +157,23 @@ fn move_simd(asm: &mut Asm, below: i32, direction: Direction) {
             asm.stmxcsr(Mem::base(ADDRESS, 0));
             asm.ldmxcsr(word(at::HOST_MXCSR, below));
         }
+    }
+}
+
+/// Moves the upper halves of the YMM registers, from or to where `rcx` points,
+/// which it changes.
+fn move_ymm_high(asm: &mut Asm, direction: Direction) {
+    // The middle of them, so that one byte reaches all.
+    asm.lea(ADDRESS, Mem::base(ADDRESS, 128));
+    for (n, disp) in (0..16).zip((-128..=i8::MAX).step_by(16)) {
+        match direction {
+            Direction::In => asm.load_ymm_high(n, disp),
+            Direction::Out => asm.store_ymm_high(disp, n),
+        }
+    }
+    if direction == Direction::Out {
+        // SSE instructions of ours would be slow beside upper halves in use.
+        asm.zero_upper_halves();
     }
 }
 

@@ -50,6 +50,11 @@ fn sse_instructions_amid_others() {
 }
 
 #[test]
+fn avx_instructions_amid_others() {
+    judge(Family::Avx, 15);
+}
+
+#[test]
 fn mmx_and_x87_instructions_amid_others() {
     judge(Family::Mmx, 5);
     judge(Family::X87, 10);

@@ -49,6 +49,11 @@ fn sse_instructions() {
 }
 
 #[test]
+fn avx_instructions() {
+    judge(Family::Avx, 15);
+}
+
+#[test]
 fn mmx_instructions() {
     judge(Family::Mmx, 5);
 }

@@ -206,7 +206,7 @@ pub(super) fn rewrite(
         match insn.op_kind(n) {
             OpKind::Register => {
                 let register = insn.op_register(n);
-                if register.is_xmm() || register.is_st() {
+                if register.is_vector_register() || register.is_st() {
                     continue;
                 }
                 if !register.is_gpr() {
@@ -286,6 +286,15 @@ pub(super) fn rewrite(
     })
 }
 
+/// The host register of `insn`'s first operand, where it has just been emitted
+/// again: a loan, if it is one, is the first.
+pub(super) fn result_of(insn: &Instruction) -> Host {
+    match home(guest_number(insn.op_register(0))) {
+        Home::Host(host) => host,
+        Home::Frame => INDEX,
+    }
+}
+
 impl Translator<'_> {
     /// An instruction that the host does as the guest would.
     pub(super) fn general(&mut self, decoded: &Decoded) -> bool {
@@ -308,6 +317,17 @@ impl Translator<'_> {
     /// Emits an instruction again. `aligned`: its memory operand must be. False,
     /// and nothing emitted, if it has no form for the host.
     pub(super) fn again(&mut self, decoded: &Decoded, aligned: bool) -> bool {
+        self.again_with(decoded, aligned, Self::flags_after)
+    }
+
+    /// The same, with what sets the flags after it, while the result is where
+    /// the instruction put it.
+    pub(super) fn again_with(
+        &mut self,
+        decoded: &Decoded,
+        aligned: bool,
+        flags: impl FnOnce(&mut Self),
+    ) -> bool {
         let insn = &decoded.insn;
         let has_memory = (0..insn.op_count()).any(|n| insn.op_kind(n) == OpKind::Memory);
         let spare: &[Host] = if has_memory {
@@ -327,7 +347,7 @@ impl Translator<'_> {
         rewritten.load(&mut self.asm);
         self.asm.raw(&rewritten.bytes);
         rewritten.store(&mut self.asm);
-        self.flags_after();
+        flags(self);
         if let Some(slow) = slow {
             self.resume(&slow);
         }

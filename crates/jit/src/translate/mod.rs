@@ -5,6 +5,7 @@
 //! kind of instruction; what none of them knows the interpreter executes.
 
 mod bit;
+mod bmi;
 mod branch;
 mod general;
 mod memory;
@@ -64,7 +65,7 @@ pub(crate) fn translate(
         },
     };
     let entries = translator.entries(
-        line.iter().any(|d| simd::is_known(&d.insn)),
+        line.iter().any(|d| simd::is_known(&d.insn, key.mode)),
         line.iter().any(|d| x87::is_known(&d.insn)),
     );
     let seen = visible(&effects, &exits);
@@ -99,7 +100,8 @@ fn may_exit(decoded: &Decoded, key: Key) -> bool {
     let touches_memory =
         (0..insn.op_count()).any(|n| insn.op_kind(n) == OpKind::Memory) && !general::is_lea(insn);
     let is_known = general::is_known(insn)
-        || key.mode.simd && simd::is_known(insn)
+        || simd::is_known(insn, key.mode)
+        || bmi::is_known(insn, key.mode)
         || key.mode.x87 && x87::is_known(insn);
     touches_memory || !is_known
 }
@@ -180,7 +182,7 @@ impl Translator<'_> {
             self.asm.jrcxz_to(stop);
         }
         let plain = self.asm.here();
-        if has_simd && self.key.mode.simd {
+        if has_simd {
             self.asm.load(ADDRESS, Mem::frame(at::SIMD_ABSENT));
             let present = self.asm.jrcxz();
             self.asm.call_to(self.routines.load_simd);
@@ -203,6 +205,7 @@ impl Translator<'_> {
                 || self.system(decoded)
                 || self.bit_string(decoded)
                 || self.compare_exchange_16(decoded)
+                || self.bmi(decoded)
                 || self.simd(decoded)
                 || self.x87(decoded)
         };

@@ -5,8 +5,8 @@
 use cpu::Decoded;
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
-use super::general::rewrite;
-use super::memory::{Access, guest_number};
+use super::general::{result_of, rewrite};
+use super::memory::Access;
 use super::{Slow, Translator};
 use crate::asm::{Alu, Condition, Mem};
 use crate::flag::Where;
@@ -79,31 +79,10 @@ impl Translator<'_> {
 
     /// IMUL with two or three operands.
     fn product(&mut self, decoded: &Decoded) -> bool {
-        let insn = &decoded.insn;
-        let has_memory = insn.op_kind(1) == OpKind::Memory;
-        let spare: &[Host] = if has_memory {
-            &[INDEX]
-        } else {
-            &[INDEX, ADDRESS]
-        };
-        let Some(rewritten) = rewrite(&mut self.encoder, self.info, insn, spare) else {
-            return false;
-        };
-        let slow = rewritten.access.map(|access| self.operand(decoded, access));
-        rewritten.load(&mut self.asm);
-        self.asm.raw(&rewritten.bytes);
-        rewritten.store(&mut self.asm);
-        let register = insn.op_register(0);
-        // The first loan went to the first operand.
-        let result = match crate::register::home(guest_number(register)) {
-            crate::register::Home::Host(host) => host,
-            crate::register::Home::Frame => INDEX,
-        };
-        self.product_flags(result, register.size());
-        if let Some(slow) = slow {
-            self.resume(&slow);
-        }
-        true
+        let register = decoded.insn.op_register(0);
+        self.again_with(decoded, false, |translator| {
+            translator.product_flags(result_of(&decoded.insn), register.size());
+        })
     }
 
     /// CF and OF as the host has them; SF, ZF and PF by `result`; AF 0.

@@ -1,14 +1,15 @@
-//! SSE to SSE4.2 on XMM registers, while they are on and MXCSR masks every
-//! exception: the guest's registers and its MXCSR are then in the host's. Not
-//! here are those whose results differ between makes of processors, and all
-//! that touch the MMX registers.
+//! SSE to SSE4.2 on XMM registers, and AVX, AVX2, FMA and F16C, while they are on
+//! and MXCSR masks every exception: the guest's registers and its MXCSR are then
+//! in the host's. Not here are those whose results differ between makes of
+//! processors, gathers, and all that touch the MMX registers.
 
 use cpu::Decoded;
-use iced_x86::{Code, CpuidFeature, EncodingKind, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{CpuidFeature, EncodingKind, Instruction, Mnemonic, OpKind, Register};
 
 use super::Translator;
 use super::memory::Access;
 use crate::asm::{Alu, Condition, Mem};
+use crate::cache::Mode;
 use crate::register::{ADDRESS, INDEX};
 use crate::site::Operand;
 
@@ -19,17 +20,22 @@ const MXCSR_CHECKED: i32 = 0xffff_1f80_u32 as i32;
 const MXCSR_MASKED: i32 = 0x1f80;
 
 /// Whether translated code has it, where SIMD is on.
-pub(super) fn is_known(insn: &Instruction) -> bool {
-    is_control(insn)
-        || insn.encoding() == EncodingKind::Legacy
-            && insn.cpuid_features().iter().all(is_sse)
-            && touches_xmm(insn)
-            && !differs(insn)
+pub(super) fn is_known(insn: &Instruction, mode: Mode) -> bool {
+    let exists = match insn.encoding() {
+        EncodingKind::Legacy => mode.simd && insn.cpuid_features().iter().all(is_sse),
+        EncodingKind::VEX => mode.avx && insn.cpuid_features().iter().all(is_avx),
+        _ => false,
+    };
+    exists && (is_control(insn) || touches_vectors(insn) && !differs(insn))
 }
 
-/// Whether it stores or loads MXCSR.
+/// Whether it stores or loads MXCSR, or clears upper halves.
 fn is_control(insn: &Instruction) -> bool {
-    matches!(insn.code(), Code::Stmxcsr_m32 | Code::Ldmxcsr_m32)
+    use Mnemonic as M;
+    matches!(
+        insn.mnemonic(),
+        M::Stmxcsr | M::Ldmxcsr | M::Vstmxcsr | M::Vldmxcsr | M::Vzeroupper | M::Vzeroall
+    )
 }
 
 fn is_sse(feature: &CpuidFeature) -> bool {
@@ -40,7 +46,12 @@ fn is_sse(feature: &CpuidFeature) -> bool {
     )
 }
 
-fn touches_xmm(insn: &Instruction) -> bool {
+fn is_avx(feature: &CpuidFeature) -> bool {
+    use CpuidFeature as F;
+    matches!(feature, F::AVX | F::AVX2 | F::FMA | F::F16C)
+}
+
+fn touches_vectors(insn: &Instruction) -> bool {
     let mut any = false;
     for n in 0..insn.op_count() {
         if insn.op_kind(n) == OpKind::Register {
@@ -48,7 +59,7 @@ fn touches_xmm(insn: &Instruction) -> bool {
             if register.is_mm() {
                 return false;
             }
-            any |= register.is_xmm();
+            any |= register.is_vector_register();
         }
     }
     any
@@ -61,38 +72,67 @@ fn differs(insn: &Instruction) -> bool {
     matches!(
         insn.mnemonic(),
         M::Rcpps
+            | M::Vrcpps
             | M::Rcpss
+            | M::Vrcpss
             | M::Rsqrtps
+            | M::Vrsqrtps
             | M::Rsqrtss
+            | M::Vrsqrtss
             | M::Dpps
+            | M::Vdpps
             | M::Dppd
+            | M::Vdppd
             | M::Maskmovdqu
+            | M::Vmaskmovdqu
             | M::Pcmpestri
             | M::Pcmpestri64
+            | M::Vpcmpestri
+            | M::Vpcmpestri64
             | M::Pcmpestrm
             | M::Pcmpestrm64
+            | M::Vpcmpestrm
+            | M::Vpcmpestrm64
             | M::Pcmpistri
+            | M::Vpcmpistri
             | M::Pcmpistrm
+            | M::Vpcmpistrm
     )
 }
 
-/// Whether a memory operand of 16 bytes may lie anywhere.
-fn lies_anywhere(insn: &Instruction) -> bool {
+/// Whether its memory operand must be aligned: SSE's of 16 bytes, but for moves
+/// that say otherwise; AVX's where moves say so.
+fn is_aligned(insn: &Instruction) -> bool {
     use Mnemonic as M;
-    matches!(
-        insn.mnemonic(),
-        M::Movups | M::Movupd | M::Movdqu | M::Lddqu
-    )
+    match insn.encoding() {
+        EncodingKind::Legacy => {
+            insn.memory_size().size() == 16
+                && !matches!(
+                    insn.mnemonic(),
+                    M::Movups | M::Movupd | M::Movdqu | M::Lddqu
+                )
+        }
+        _ => matches!(
+            insn.mnemonic(),
+            M::Vmovaps
+                | M::Vmovapd
+                | M::Vmovdqa
+                | M::Vmovntps
+                | M::Vmovntpd
+                | M::Vmovntdq
+                | M::Vmovntdqa
+        ),
+    }
 }
 
 impl Translator<'_> {
     /// One of these instructions.
     pub(super) fn simd(&mut self, decoded: &Decoded) -> bool {
         let insn = &decoded.insn;
-        if !self.key.mode.simd || !is_known(insn) {
+        if !is_known(insn, self.key.mode) {
             return false;
         }
-        if insn.code() == Code::Ldmxcsr_m32 {
+        if matches!(insn.mnemonic(), Mnemonic::Ldmxcsr | Mnemonic::Vldmxcsr) {
             return self.load_mxcsr(decoded);
         }
         let has_second_byte = (0..insn.op_count()).any(|n| {
@@ -105,8 +145,7 @@ impl Translator<'_> {
         if has_second_byte {
             return false;
         }
-        let aligned = insn.memory_size().size() == 16 && !lies_anywhere(insn);
-        self.again(decoded, aligned)
+        self.again(decoded, is_aligned(insn))
     }
 
     /// LDMXCSR of a value that masks every exception and has no bit that must

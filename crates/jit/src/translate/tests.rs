@@ -19,7 +19,9 @@ fn text(guest: &[u8]) -> Vec<String> {
         start: Physical(0x1000),
         mode: Mode {
             space: Space::User as u8,
+            model: cpu::Model::V3,
             simd: true,
+            avx: true,
             x87: true,
         },
         flags: Where::Saved,
@@ -54,6 +56,29 @@ fn register_arithmetic_is_emitted_as_it_is() {
     assert_eq!(
         found[..3],
         ["add %rbx,%r10", "imul %r10,%rbx", "add $1,%r11"]
+    );
+}
+
+#[test]
+fn avx_instructions_are_emitted_as_they_are() {
+    // vaddps ymm1, ymm2, ymm3; vzeroupper; andn rax, rcx, rbx (whose flags nobody sees); cmp rax, 1; jmp .
+    let guest = [
+        0xc5, 0xec, 0x58, 0xcb, 0xc5, 0xf8, 0x77, 0xc4, 0xe2, 0xf0, 0xf2, 0xc3, 0x48, 0x83, 0xf8,
+        0x01, 0xeb, 0xfe,
+    ];
+    let found = text(&guest);
+    let expected = [
+        "vaddps %ymm3,%ymm2,%ymm1",
+        "vzeroupper",
+        "andn %r11,%r10,%rbx",
+        "cmp $1,%rbx",
+    ];
+    // Before them it is seen to it that the registers are there.
+    let start = found.iter().position(|line| *line == expected[0]);
+    assert_eq!(
+        start.map(|n| &found[n..n + 4]),
+        Some(&expected.map(String::from)[..]),
+        "{found:?}"
     );
 }
 

@@ -11,7 +11,7 @@ use crate::subject::{NoBoard, Processor, Way};
 
 /// What may come before the instruction. The code leaves the guest's flags
 /// where a translator may have them: in the host's, in part, or saved.
-const BEFORE: [&[u8]; 14] = [
+const BEFORE: [&[u8]; 16] = [
     &[],
     // cmp $0x12345678, %eax
     &[0x3d, 0x78, 0x56, 0x34, 0x12],
@@ -35,6 +35,10 @@ const BEFORE: [&[u8]; 14] = [
     &[0xf5],
     // movaps %xmm15, %xmm14
     &[0x45, 0x0f, 0x28, 0xf7],
+    // vaddps %ymm15, %ymm14, %ymm13
+    &[0xc4, 0x41, 0x0c, 0x58, 0xef],
+    // blsr %r14, %r13
+    &[0xc4, 0xc2, 0x90, 0xf3, 0xce],
     // sahf
     &[0x9e],
     // rcr $1, %r11
@@ -42,7 +46,7 @@ const BEFORE: [&[u8]; 14] = [
 ];
 
 /// What may come after it, and sees its flags, or doesn't.
-const AFTER: [&[u8]; 16] = [
+const AFTER: [&[u8]; 18] = [
     &[],
     // pushfq; pop %r14
     &[0x9c, 0x41, 0x5e],
@@ -74,6 +78,10 @@ const AFTER: [&[u8]; 16] = [
     &[0x0f, 0xae, 0x5c, 0x24, 0xf0],
     // addps %xmm14, %xmm13
     &[0x45, 0x0f, 0x58, 0xee],
+    // vpor %ymm13, %ymm14, %ymm15
+    &[0xc4, 0x41, 0x0d, 0xeb, 0xfd],
+    // tzcnt %r14, %r15
+    &[0xf3, 0x4d, 0x0f, 0xbc, 0xfe],
 ];
 
 /// Puts the case's instruction in the middle of a loop. `None` if there is no

@@ -90,13 +90,14 @@ impl Encoding for Vex {
 }
 
 impl Cpu {
+    /// Whether AVX instructions may execute, as the control registers have it.
     #[inline(always)]
-    fn avx_is_on(&self) -> bool {
+    pub fn avx_is_on(&self) -> bool {
         const STATE: u64 = xstate::SSE | xstate::AVX;
         self.cr0 & cr0::TS | !self.cr4 & cr4::OSXSAVE | !self.xcr0 & STATE == 0
     }
 
-    /// Whether AVX instructions may execute.
+    /// `#UD` or `#NM` where AVX instructions may not execute.
     #[inline(always)]
     pub(super) fn check_avx(&self) -> Flow {
         if self.avx_is_on() {

@@ -1,0 +1,103 @@
+//! What x86-64-v3 adds to general registers: BMI1, BMI2, LZCNT and MOVBE. The
+//! flags that the manual leaves undefined come out as `cpu` defines them
+//! (docs/determinism.md).
+
+use cpu::{Decoded, Model};
+use iced_x86::{Instruction, Mnemonic, OpKind};
+
+use super::Translator;
+use super::general::result_of;
+use super::memory::guest_number;
+use crate::cache::Mode;
+use crate::flag::Where;
+use crate::register::{Home, home};
+
+/// Which flags an instruction leaves.
+#[derive(Clone, Copy, Debug)]
+enum Flags {
+    /// All as they were.
+    Kept,
+    /// Those of TEST with the result.
+    OfResult,
+    /// CF is the instruction's own, OF and AF are 0, the others the result's.
+    OfResultAndCarry,
+    /// CF and ZF are the instruction's own, the others 0.
+    OfCount,
+}
+
+fn flags_of(insn: &Instruction) -> Option<Flags> {
+    use Mnemonic as M;
+    Some(match insn.mnemonic() {
+        M::Mulx | M::Pdep | M::Pext | M::Rorx | M::Sarx | M::Shlx | M::Shrx | M::Movbe => {
+            Flags::Kept
+        }
+        M::Andn | M::Bextr => Flags::OfResult,
+        M::Bzhi | M::Blsi | M::Blsr | M::Blsmsk => Flags::OfResultAndCarry,
+        M::Tzcnt | M::Lzcnt => Flags::OfCount,
+        _ => return None,
+    })
+}
+
+/// Whether it is one of these, on a processor that has them, with registers
+/// for which there are host registers.
+pub(super) fn is_known(insn: &Instruction, mode: Mode) -> bool {
+    mode.model == Model::V3 && flags_of(insn).is_some() && borrows(insn) <= 2
+}
+
+/// The operands that live in the frame.
+fn borrows(insn: &Instruction) -> usize {
+    let is_borrowed = |n: &u32| {
+        insn.op_kind(*n) == OpKind::Register
+            && home(guest_number(insn.op_register(*n))) == Home::Frame
+    };
+    (0..insn.op_count()).filter(is_borrowed).count()
+}
+
+/// What LAHF gives of CF and ZF, and of the bit that is always 1.
+const CARRY_AND_ZERO: u8 = 0x43;
+
+impl Translator<'_> {
+    /// One of these instructions.
+    pub(super) fn bmi(&mut self, decoded: &Decoded) -> bool {
+        let insn = &decoded.insn;
+        if !is_known(insn, self.key.mode) {
+            return false;
+        }
+        let Some(flags) = flags_of(insn) else {
+            return false;
+        };
+        self.again_with(decoded, false, |translator| {
+            translator.set_flags(flags, insn)
+        })
+    }
+
+    /// Sets the flags after `insn`, whose result is still in its host register.
+    fn set_flags(&mut self, flags: Flags, insn: &Instruction) {
+        self.flags_after();
+        if self.flags == Where::Dead {
+            return;
+        }
+        match flags {
+            Flags::Kept => {}
+            Flags::OfResult => self.test_result(insn),
+            Flags::OfResultAndCarry => {
+                self.asm.setc_al();
+                self.test_result(insn);
+                self.asm.lahf();
+                self.asm.or_ah_al();
+                self.asm.zero_al();
+                self.flags = Where::Saved;
+            }
+            Flags::OfCount => {
+                self.asm.lahf();
+                self.asm.and_ah(CARRY_AND_ZERO);
+                self.asm.zero_al();
+                self.flags = Where::Saved;
+            }
+        }
+    }
+
+    fn test_result(&mut self, insn: &Instruction) {
+        self.asm.test(result_of(insn), insn.op_register(0).size());
+    }
+}
