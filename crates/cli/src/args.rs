@@ -28,6 +28,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Build the disk image of a Debian server, as an ordinary user
+    Image(Image),
     /// Run a virtual machine without recording it
     Run(Run),
     /// Run a virtual machine and record it
@@ -45,6 +47,7 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn name(&self) -> &'static str {
         match self {
+            Command::Image(_) => "image",
             Command::Run(_) => "run",
             Command::Record(_) => "record",
             Command::Replay(_) => "replay",
@@ -58,9 +61,38 @@ impl Command {
     pub(crate) fn owns_stdout(&self) -> bool {
         matches!(
             self,
-            Command::Verify(_) | Command::Info(_) | Command::Log(_)
+            Command::Image(_) | Command::Verify(_) | Command::Info(_) | Command::Log(_)
         )
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Image {
+    /// The image; it must not exist. The key that opens it is made beside it
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Debian packages that are to be in it besides the usual; may be given
+    /// more than once
+    #[arg(long, value_name = "PACKAGE,...", value_delimiter = ',')]
+    pub(crate) include: Vec<String>,
+    /// The size of the disk; what is not used takes no room
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = size::parse)]
+    pub(crate) size: u64,
+    /// Which of Debian's kernels
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) kernel: DebianKernel,
+    /// The SSH public key of whoever may log in as root, instead of a new one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ssh_key: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DebianKernel {
+    /// linux-image-cloud-amd64, for virtual machines
+    #[default]
+    Cloud,
+    /// linux-image-amd64, for every PC
+    Generic,
 }
 
 #[derive(Debug, Args)]
@@ -97,7 +129,12 @@ pub(crate) struct Machine {
     /// The initial RAM disk
     #[arg(long, value_name = "FILE", requires = "kernel")]
     pub(crate) initrd: Option<PathBuf>,
-    /// The kernel's command line; `console=ttyS0` if not given
+    /// Take the kernel, the initial RAM disk and the command line out of the
+    /// first disk's /boot; it may be any disk with ext4, partitioned or not
+    #[arg(long, requires = "disk", conflicts_with = "kernel")]
+    pub(crate) boot_from_disk: bool,
+    /// The kernel's command line; `console=ttyS0`, or the disk's own, if not
+    /// given
     #[arg(long, value_name = "STRING")]
     pub(crate) append: Option<String>,
     /// Guest memory, as in 512M or 4G

@@ -57,6 +57,12 @@ pub(crate) struct Drive {
     config: DiskConfig,
 }
 
+impl Drive {
+    pub(crate) fn image(&self) -> &Image {
+        &self.image
+    }
+}
+
 /// Opens the images of `options`, and looks at what is in them if their
 /// `contents` are to be known.
 pub(crate) fn open(options: &[DiskOption], contents: bool, report: &Report) -> Result<Vec<Drive>> {

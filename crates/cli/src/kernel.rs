@@ -9,6 +9,7 @@ use machine::{BootKind, CpuModel, Images, MachineConfig};
 use seal::Digest;
 
 use crate::args::{Boot, Machine, Processor};
+use crate::disks::{self, Drive};
 use crate::initrd;
 use crate::report::Report;
 
@@ -18,8 +19,51 @@ const IMAGE_BYTES_MAX: u64 = 2 << 30;
 const MULTIBOOT_SEARCH_BYTES: usize = 8192;
 const MULTIBOOT_MAGIC: u32 = 0x1bad_b002;
 
-/// The machine that `arguments` describe, to be started now.
-pub(crate) fn machine(arguments: &Machine, report: &Report) -> Result<(MachineConfig, Images)> {
+/// The machine that `arguments` describe, with `drives`, to be started now.
+pub(crate) fn machine(
+    arguments: &Machine,
+    drives: &[Drive],
+    report: &Report,
+) -> Result<(MachineConfig, Images)> {
+    let (images, append) = if arguments.boot_from_disk {
+        on_disk(arguments, drives, report)?
+    } else {
+        in_files(arguments, report)?
+    };
+    let mut config = MachineConfig::new(
+        arguments.memory,
+        Digest::of(&images.kernel),
+        host::wall_clock_ns() / 1_000_000_000,
+    );
+    config.cpu = match arguments.cpu {
+        Processor::V2 => CpuModel::V2,
+        Processor::V3 => CpuModel::V3,
+    };
+    config.boot = boot(arguments.boot, &images.kernel);
+    config.initrd = images.initrd.as_deref().map(Digest::of);
+    config.append = append;
+    config.rng_seed = host::entropy()?;
+    config.debug_exit = arguments.debug_exit;
+    disks::configure(&mut config, drives);
+    Ok((config, images))
+}
+
+/// What the first of `drives` boots.
+fn on_disk(arguments: &Machine, drives: &[Drive], report: &Report) -> Result<(Images, String)> {
+    let first = drives
+        .first()
+        .context("--boot-from-disk needs a disk: name one with --disk")?;
+    let found = host::disk::bootable(first.image(), arguments.append.as_deref())?;
+    report.note(&format!("booting {} with: {}", found.place, found.append));
+    let images = Images {
+        kernel: found.kernel,
+        initrd: found.initrd,
+    };
+    Ok((images, found.append))
+}
+
+/// What the files that `arguments` name boot.
+fn in_files(arguments: &Machine, report: &Report) -> Result<(Images, String)> {
     let (kernel, initrd, append) = paths(arguments, report)?;
     let images = Images {
         kernel: read(&kernel, "--kernel")?,
@@ -40,21 +84,7 @@ pub(crate) fn machine(arguments: &Machine, report: &Report) -> Result<(MachineCo
             path.display()
         );
     }
-    let mut config = MachineConfig::new(
-        arguments.memory,
-        Digest::of(&images.kernel),
-        host::wall_clock_ns() / 1_000_000_000,
-    );
-    config.cpu = match arguments.cpu {
-        Processor::V2 => CpuModel::V2,
-        Processor::V3 => CpuModel::V3,
-    };
-    config.boot = boot(arguments.boot, &images.kernel);
-    config.initrd = images.initrd.as_deref().map(Digest::of);
-    config.append = append;
-    config.rng_seed = host::entropy()?;
-    config.debug_exit = arguments.debug_exit;
-    Ok((config, images))
+    Ok((images, append))
 }
 
 /// Kernel, initial RAM disk and command line.
@@ -64,12 +94,7 @@ fn paths(arguments: &Machine, report: &Report) -> Result<(PathBuf, Option<PathBu
         let append = append.unwrap_or_else(|| guests::DEFAULT_APPEND.to_owned());
         return Ok((kernel.clone(), arguments.initrd.clone(), append));
     }
-    let say: fn(&str) = if report.is_json() {
-        |_| ()
-    } else {
-        host::notice
-    };
-    let guest = guests::Guests::of_the_user(say)?.default_guest()?;
+    let guest = guests::Guests::of_the_user(report.narrator())?.default_guest()?;
     let append = append.unwrap_or_else(|| guest.append.to_owned());
     Ok((guest.kernel, Some(guest.initrd), append))
 }

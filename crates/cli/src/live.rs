@@ -38,8 +38,7 @@ fn engine_name(engine: EngineKind) -> &'static str {
 pub(crate) fn run(arguments: &Run, report: &Report) -> Result<Exit> {
     let engine = engine(arguments.machine.engine);
     let drives = disks::open(&arguments.machine.disk, false, report)?;
-    let (mut config, images) = kernel::machine(&arguments.machine, report)?;
-    disks::configure(&mut config, &drives);
+    let (config, images) = kernel::machine(&arguments.machine, &drives, report)?;
     let disks = disks::forgotten(drives)?;
     let console = open(&arguments.machine, report)?;
     let how = how(&arguments.machine, engine);
@@ -56,8 +55,7 @@ pub(crate) fn record(arguments: &Record, report: &Report) -> Result<Exit> {
         return Err(session::Error::Exists(dir.clone()).into());
     }
     let drives = disks::open(&arguments.machine.disk, true, report)?;
-    let (mut config, images) = kernel::machine(&arguments.machine, report)?;
-    disks::configure(&mut config, &drives);
+    let (config, images) = kernel::machine(&arguments.machine, &drives, report)?;
     let stamps = disks::stamps(&drives);
     let host::Description { kernel, cpu } = host::Description::read();
     let about = About {

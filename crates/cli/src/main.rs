@@ -6,6 +6,7 @@
 mod args;
 mod disks;
 mod exit;
+mod image;
 mod initrd;
 mod inspect;
 mod kernel;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let Arguments { command, json } = Arguments::parse();
     let report = Report::new(command.name(), command.owns_stdout(), json);
     let outcome = match &command {
+        Command::Image(arguments) => image::image(arguments, &report),
         Command::Run(arguments) => live::run(arguments, &report),
         Command::Record(arguments) => live::record(arguments, &report),
         Command::Replay(arguments) => replay::replay(arguments, &report),

@@ -37,6 +37,11 @@ impl Report {
         }
     }
 
+    /// Who tells people what takes long.
+    pub(crate) fn narrator(&self) -> fn(&str) {
+        if self.json { |_| () } else { host::notice }
+    }
+
     /// Says the outcome: `text` to people, `fields` (an object) to machines.
     pub(crate) fn finish(&self, exit: Exit, text: &str, fields: Value) -> Exit {
         let text = text.trim_end();

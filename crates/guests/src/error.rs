@@ -44,6 +44,30 @@ pub enum Error {
         /// The missing file.
         what: &'static str,
     },
+    /// apt knows of no Debian of the release that images are made of.
+    #[error(
+        "apt knows no Debian {release}, of which the image is made: add it to /etc/apt/sources.list, or build the image on a Debian 12"
+    )]
+    NoSource {
+        /// The release.
+        release: &'static str,
+    },
+    /// An image of that name is there.
+    #[error("{} exists: remove it first, or give the image another name", path.display())]
+    Exists {
+        /// The image.
+        path: PathBuf,
+    },
+    /// An image that small can't hold the system.
+    #[error(
+        "an image of {bytes} bytes is too small: it needs {bytes_min} at least, as with --size 1G"
+    )]
+    ImageSmall {
+        /// What was asked for.
+        bytes: u64,
+        /// What is needed.
+        bytes_min: u64,
+    },
     /// There is no place for the guests: neither `REVIRT_GUESTS` nor `XDG_CACHE_HOME` nor `HOME` is set.
     #[error("no place to keep the guests: set REVIRT_GUESTS to a directory that can be written to")]
     NoPlace,

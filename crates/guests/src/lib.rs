@@ -18,6 +18,7 @@
 //! | `default/programs`, `default/ia32` | the programs in it, for running them on the host |
 //! | `tools/root` | Debian's own programs with their libraries, for running them on the host |
 //! | `tools-initrd/initrd` | the second guest's initramfs: the default guest's, and these |
+//! | `server/server.img` | a Debian server, as a disk; `server.img.key` opens it |
 //! | `kernels/NAME.elf` | bare-metal Multiboot 1 kernels |
 //! | `*/made-from` | what a part was made from: package or sources, by name and digest |
 
@@ -27,16 +28,21 @@ mod debian;
 mod error;
 mod initramfs;
 mod modules;
+mod server;
 mod sources;
 mod tool;
 mod tools;
 
 pub use error::Error;
+pub use server::{Server, ServerOptions, build_server};
 
 use debian::Apt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// The name of the image in the folder of the server.
+const SERVER_IMAGE: &str = "server.img";
 
 /// The kernel command line of the default guest.
 pub const DEFAULT_APPEND: &str = "console=ttyS0";
@@ -288,6 +294,22 @@ impl Guests {
         })
     }
 
+    /// A Debian server, built on first use.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn server(&self) -> Result<Server, Error> {
+        let part = self.part("server", &server_digest(), |_, output| {
+            let image = output.join(SERVER_IMAGE);
+            build_server(&image, &ServerOptions::default(), self.say)?;
+            Ok("Debian 12".to_owned())
+        })?;
+        Ok(Server {
+            image: part.join(SERVER_IMAGE),
+            key: Some(part.join(format!("{SERVER_IMAGE}.key"))),
+        })
+    }
+
     fn default_part(&self) -> Result<PathBuf, Error> {
         let kernel = self.kernel_part(Kernel::Cloud)?;
         let modules = modules::files(&kernel.join("modules"))?;
@@ -379,6 +401,14 @@ fn tools_digest() -> String {
     let mut hasher = digester_of(sources::TOOLS.iter().copied());
     hasher.update(include_bytes!("tools.rs"));
     format!("tools {}", hasher.finalize().to_hex())
+}
+
+fn server_digest() -> String {
+    let mut hasher = digester_of(sources::SERVER.iter().copied());
+    hasher
+        .update(sources::SERVER_PACK.as_bytes())
+        .update(include_bytes!("server.rs"));
+    format!("server {}", hasher.finalize().to_hex())
 }
 
 fn digester_of(list: impl Iterator<Item = sources::Source>) -> blake3::Hasher {

@@ -55,6 +55,25 @@ pub(crate) const WORKLOADS: &[Source] = sources!("workloads":
 pub(crate) const TOOLS: &[Source] =
     sources!("tools": "tool", "make_c.py", "pure.py", "work.lua", "work.sql");
 
+/// Goes over the server's packages: path from the root, text.
+pub(crate) const SERVER: &[Source] = sources!("server":
+    "finish",
+    "etc/apache2/conf-enabled/server-name.conf",
+    "etc/fstab",
+    "etc/hostname",
+    "etc/hosts",
+    "etc/initramfs-tools/conf.d/revirt",
+    "etc/initramfs-tools/modules",
+    "etc/ssh/sshd_config.d/revirt.conf",
+    "etc/systemd/network/80-revirt.network",
+    "etc/systemd/system/serial-getty@ttyS0.service.d/autologin.conf",
+    "etc/systemd/system/ssh-host-keys.service",
+    "var/www/html/index.html",
+);
+
+/// Makes the server's file system.
+pub(crate) const SERVER_PACK: &str = include_str!("../../../guests/server/pack");
+
 /// The 32-bit program.
 pub(crate) const IA32: &[Source] = sources!("ia32": "ia32.c");
 
@@ -153,6 +172,8 @@ mod tests {
             ("ia32", IA32),
             ("tools", TOOLS),
             ("kernels", KERNEL_PARTS),
+            ("server", SERVER),
+            ("server", &[("pack", SERVER_PACK)]),
         ];
         let mut listed: BTreeSet<PathBuf> = folders
             .into_iter()

@@ -7,6 +7,13 @@ use std::process::Command;
 /// How much of a failed program's output is shown.
 const MESSAGE_LEN_MAX: usize = 2000;
 
+/// `command` as one would type it, without the environment that we gave it.
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    words.join(" ")
+}
+
 /// Runs `command` to its end and gives what it printed on standard output.
 ///
 /// # Errors
@@ -36,7 +43,7 @@ pub(crate) fn run(
         start += 1;
     }
     Err(Error::ToolFailed {
-        command: format!("{command:?}"),
+        command: shown(command),
         status: output.status.to_string(),
         message: text[start..].trim_end().to_owned(),
     })

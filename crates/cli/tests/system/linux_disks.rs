@@ -1,11 +1,11 @@
 //! Debian's kernel and an ext4 file system on a disk, recorded and replayed.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::revirt::{Ran, Running, command, on, scratch};
+use crate::revirt::{Ran, Running, command, guests, on, scratch};
 
 const LIMIT: Duration = Duration::from_secs(400);
 
@@ -16,18 +16,23 @@ fn run(arguments: &[&str]) -> Ran {
 }
 
 /// An ext4 file system with the file `numbers` in it.
-fn file_system(folder: &Path) -> std::path::PathBuf {
+fn file_system(folder: &Path) -> PathBuf {
     let tree = folder.join("tree");
     fs::create_dir(&tree).expect("there is room");
     let numbers: String = (0..100_000).map(|n| format!("{n}\n")).collect();
     fs::write(tree.join("numbers"), numbers).expect("there is room");
+    ext4_of(folder, "64M")
+}
+
+/// An ext4 file system of `size` with what is in `folder/tree`.
+fn ext4_of(folder: &Path, size: &str) -> PathBuf {
     let path = folder.join("disk.ext4");
     let mut make = Command::new("mke2fs");
     make.env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin");
     make.args(["-q", "-t", "ext4", "-d"])
-        .arg(&tree)
+        .arg(folder.join("tree"))
         .arg(&path)
-        .arg("64M");
+        .arg(size);
     let made = make
         .status()
         .expect("mke2fs is there: apt-get install e2fsprogs");
@@ -111,4 +116,60 @@ fn ext4_is_written_and_read_and_a_replay_is_equal_and_the_image_is_unchanged() {
             .is_some_and(|bytes| bytes < 100_000),
         "reads are not logged: {info}"
     );
+}
+
+/// The kernel and the initial RAM disk lie on the disk, as a distribution puts
+/// them there.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "boots Linux: needs a release build")]
+fn a_guest_boots_from_its_disk_and_its_recording_needs_no_other_files() {
+    let (folder, dir) = scratch();
+    let guest = guests().default_guest().expect("it can be built");
+    let boot = folder.path().join("tree/boot");
+    fs::create_dir_all(boot.join("grub")).expect("there is room");
+    fs::copy(&guest.kernel, boot.join("vmlinuz-6.1.0-1")).expect("there is room");
+    fs::copy(&guest.initrd, boot.join("initrd.img-6.1.0-1")).expect("there is room");
+    let config = "menuentry 'x' {\n\
+        linux /boot/vmlinuz-6.1.0-1 root=/dev/vda revirt.run=\"grep -o root=.* /proc/cmdline\"\n\
+        initrd /boot/initrd.img-6.1.0-1\n}\n";
+    fs::write(boot.join("grub/grub.cfg"), config).expect("there is room");
+    let path = ext4_of(folder.path(), "64M");
+    let recorded = run(&[
+        "record",
+        "--boot-from-disk",
+        "--disk",
+        path.to_str().expect("a plain path"),
+        "-o",
+        dir.to_str().expect("a plain path"),
+    ])
+    .expect(0);
+    let line = "root=/dev/vda revirt.run=\"grep -o root=.* /proc/cmdline\" console=ttyS0";
+    for (said, found) in [
+        (
+            "booting /boot/vmlinuz-6.1.0-1 on the whole disk",
+            &recorded.stderr,
+        ),
+        (line, &recorded.stderr),
+        (line, &recorded.text()),
+    ] {
+        assert!(found.contains(said), "no `{said}` in: {found}");
+    }
+    let replayed = on("replay", &dir, &[]).expect(0);
+    assert_eq!(replayed.text(), recorded.text());
+}
+
+#[test]
+fn what_can_t_be_booted_is_told() {
+    let (folder, _) = scratch();
+    let path = folder.path().join("empty");
+    fs::write(&path, vec![0; 1 << 20]).expect("there is room");
+    let disk = path.to_str().expect("a plain path");
+    let told = run(&["run", "--boot-from-disk", "--disk", disk]).expect(2);
+    assert!(
+        told.stderr.contains("no ext2, ext3 or ext4"),
+        "{}",
+        told.stderr
+    );
+    let told = run(&["run", "--boot-from-disk"]).expect(2);
+    assert!(told.stderr.contains("--disk"), "{}", told.stderr);
 }

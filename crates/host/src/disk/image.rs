@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::str::FromStr;
 
 use devices::SECTOR_BYTES;
@@ -56,7 +57,7 @@ pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 pub struct Image {
     path: PathBuf,
     format: Format,
-    base: Box<dyn Base>,
+    base: Rc<dyn Base>,
     stamps: Stamps,
 }
 
@@ -85,18 +86,18 @@ impl Image {
             Some(format) => format,
             None => probe(&file, &path)?,
         };
-        let (base, files): (Box<dyn Base>, Vec<PathBuf>) = match format {
+        let (base, files): (Rc<dyn Base>, Vec<PathBuf>) = match format {
             Format::Raw => {
                 let locked = lock::share(&file);
                 locked.map_err(|by| Error::Locked {
                     path: path.clone(),
                     by,
                 })?;
-                (Box::new(Raw::new(file).map_err(read)?), vec![path.clone()])
+                (Rc::new(Raw::new(file).map_err(read)?), vec![path.clone()])
             }
             Format::Qcow2 => {
                 let (chain, files) = qcow2::open(&path)?;
-                (Box::new(chain), files)
+                (Rc::new(chain), files)
             }
         };
         match base.bytes() {
@@ -201,7 +202,11 @@ impl Image {
         })
     }
 
-    pub(super) fn into_base(self) -> Box<dyn Base> {
+    pub(super) fn base(&self) -> &Rc<dyn Base> {
+        &self.base
+    }
+
+    pub(super) fn into_base(self) -> Rc<dyn Base> {
         self.base
     }
 }

@@ -10,6 +10,7 @@
     reason = "hosts have 64 bits: a usize holds every length, and clusters are numbered with 32"
 )]
 
+mod boot;
 mod embed;
 mod error;
 mod image;
@@ -21,9 +22,11 @@ mod raw;
 mod stamp;
 
 use std::io;
+use std::rc::Rc;
 
 use devices::{Backing, Failed, SECTOR_BYTES};
 
+pub use boot::{BootError, Bootable, bootable};
 pub use error::Error;
 pub use image::{Format, Image, Progress};
 pub use overlay::{Overlay, Position};
@@ -45,7 +48,7 @@ pub trait Base: std::fmt::Debug {
 /// A disk of a machine's: an image under an overlay.
 #[derive(Debug)]
 pub struct Disk {
-    base: Box<dyn Base>,
+    base: Rc<dyn Base>,
     /// What the base is called in a message.
     name: String,
     overlay: Overlay,
