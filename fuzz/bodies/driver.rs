@@ -1,6 +1,6 @@
 //! Any driver for a virtio device: whatever it writes to registers, queues and
-//! memory, nothing panics, the device can be saved at any time, and comes back
-//! the same.
+//! memory, and whatever comes from outside meanwhile, nothing panics, the
+//! device can be saved at any time, and comes back the same.
 
 use std::ops::ControlFlow;
 
@@ -10,14 +10,19 @@ use memory::Ram;
 use x86::Physical;
 
 const RAM_BYTES: u64 = 1 << 20;
-/// Where the queue of [`set_up`] is; and the buffers are below 64 KiB, too.
+/// Where queue 0 of [`set_up`] is; the others follow, [`QUEUE_BYTES`] further
+/// each. The buffers are below 64 KiB, too.
 const DESCRIPTORS: u64 = 0x1000;
 const AVAILABLE: u64 = 0x2000;
 const USED: u64 = 0x3000;
+const QUEUE_BYTES: u64 = 0x4000;
 const QUEUE_SIZE: u64 = 8;
 
-/// Lets `data` drive the device that `fresh` makes.
-pub(crate) fn drive<F: Function>(fresh: impl Fn() -> F, data: &[u8]) {
+/// What comes from outside to a device, made from a number.
+pub(crate) type Outside<F> = fn(&mut Transport<F>, &Ram, u64);
+
+/// Lets `data` drive the device that `fresh` makes, and `outside` stir it.
+pub(crate) fn drive<F: Function>(fresh: impl Fn() -> F, outside: Outside<F>, data: &[u8]) {
     let ram = Ram::new(RAM_BYTES).expect("a small mapping");
     let mut device = Transport::new(fresh());
     let mut bytes = Bytes(data);
@@ -26,7 +31,7 @@ pub(crate) fn drive<F: Function>(fresh: impl Fn() -> F, data: &[u8]) {
         set_up(&mut device, &ram, bytes.number(4));
     }
     while !bytes.0.is_empty() {
-        if act(&mut device, &ram, &mut bytes).is_break() {
+        if act(&mut device, &ram, outside, &mut bytes).is_break() {
             device = again(&device, &fresh);
         }
     }
@@ -36,10 +41,11 @@ pub(crate) fn drive<F: Function>(fresh: impl Fn() -> F, data: &[u8]) {
 fn act<F: Function>(
     device: &mut Transport<F>,
     ram: &Ram,
+    outside: Outside<F>,
     bytes: &mut Bytes<'_>,
 ) -> ControlFlow<()> {
     let width = 1 << (bytes.number(1) % 4);
-    match bytes.number(1) % 8 {
+    match bytes.number(1) % 9 {
         0 => device.write(ram, bytes.number(2) % 0x1000, width, bytes.number(8)),
         1 => device.write(ram, 4 * (bytes.number(1) % 0x48), 4, bytes.number(4)),
         2 => drop(device.read(bytes.number(2) % 0x1000, width)),
@@ -50,17 +56,20 @@ fn act<F: Function>(
         }
         4 | 5 => offer(device, ram, bytes),
         6 => device.write(ram, 0x50, 4, bytes.number(1)),
+        7 => outside(device, ram, bytes.number(4)),
         _ => return ControlFlow::Break(()),
     }
     ControlFlow::Continue(())
 }
 
-/// Puts a chain of buffers at any places into queue 0, and notifies.
+/// Puts a chain of buffers at any places into a queue, and notifies.
 fn offer<F: Function>(device: &mut Transport<F>, ram: &Ram, bytes: &mut Bytes<'_>) {
     let put = |at: u64, value: &[u8]| ram.write(Physical(at), value).expect("it is RAM");
+    let number = bytes.number(1) % F::QUEUE_SIZES.len() as u64;
+    let [descriptors, available] = [DESCRIPTORS, AVAILABLE].map(|at| at + QUEUE_BYTES * number);
     let count = 1 + bytes.number(1) % (QUEUE_SIZE - 1);
     for index in 0..count {
-        let at = DESCRIPTORS + 16 * index;
+        let at = descriptors + 16 * index;
         let place = match bytes.number(1) % 8 {
             0 => bytes.number(8),
             _ => bytes.number(2),
@@ -89,7 +98,7 @@ fn offer<F: Function>(device: &mut Transport<F>, ram: &Ram, bytes: &mut Bytes<'_
     // A request of a disk's: kind and sector; to others it means nothing.
     let head = bytes.number(2);
     let mut first = [0; 8];
-    ram.read(Physical(DESCRIPTORS), &mut first)
+    ram.read(Physical(descriptors), &mut first)
         .expect("it is RAM");
     let first = u64::from_le_bytes(first);
     if first < RAM_BYTES - 16 {
@@ -97,12 +106,12 @@ fn offer<F: Function>(device: &mut Transport<F>, ram: &Ram, bytes: &mut Bytes<'_
         put(first + 8, &(head >> 8).to_le_bytes());
     }
     let mut index = [0; 2];
-    ram.read(Physical(AVAILABLE + 2), &mut index)
+    ram.read(Physical(available + 2), &mut index)
         .expect("it is RAM");
     let index = u16::from_le_bytes(index);
-    put(AVAILABLE + 4 + 2 * (u64::from(index) % QUEUE_SIZE), &[0, 0]);
-    put(AVAILABLE + 2, &index.wrapping_add(1).to_le_bytes());
-    device.write(ram, 0x50, 4, 0);
+    put(available + 4 + 2 * (u64::from(index) % QUEUE_SIZE), &[0, 0]);
+    put(available + 2, &index.wrapping_add(1).to_le_bytes());
+    device.write(ram, 0x50, 4, number);
 }
 
 /// As Linux does it (virtio 1.1, 3.1.1).
@@ -116,15 +125,19 @@ fn set_up<F: Function>(device: &mut Transport<F>, ram: &Ram, features: u64) {
         (0x24, 1),
         (0x20, 1),
         (0x70, 0xb),
-        (0x30, 0),
-        (0x38, QUEUE_SIZE),
-        (0x80, DESCRIPTORS),
-        (0x90, AVAILABLE),
-        (0xa0, USED),
-        (0x44, 1),
-        (0x70, 0xf),
     ];
-    for (offset, value) in writes {
+    let queues = (0..F::QUEUE_SIZES.len() as u64).flat_map(|number| {
+        let at = QUEUE_BYTES * number;
+        [
+            (0x30, number),
+            (0x38, QUEUE_SIZE),
+            (0x80, DESCRIPTORS + at),
+            (0x90, AVAILABLE + at),
+            (0xa0, USED + at),
+            (0x44, 1),
+        ]
+    });
+    for (offset, value) in writes.into_iter().chain(queues).chain([(0x70, 0xf)]) {
         device.write(ram, offset, 4, value);
     }
     assert!(device.is_live(), "a driver that keeps the rules is served");

@@ -9,5 +9,5 @@ use devices::virtio::Block;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let disk = || Block::new(Box::new(InMemory(vec![7; 64 * 512])), false, "disk0");
-    body::drive(disk, data);
+    body::drive(disk, |_, _, _| (), data);
 });

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use host::net::Forward;
 use session::{Checks, Flip, When};
 
 use crate::disks::DiskOption;
+use crate::network::NetOption;
 use crate::size;
 
 /// A virtual machine that is its own flight recorder: it boots an unmodified
@@ -144,6 +146,19 @@ pub(crate) struct Machine {
     /// written: what the guest writes goes to the recording, or is forgotten
     #[arg(long, value_name = "FILE[,ro][,serial=NAME][,format=raw|qcow2]")]
     pub(crate) disk: Vec<DiskOption>,
+    /// A network card and what it is connected to: the host's network through
+    /// passt, a TAP interface, another machine by a Unix socket; may be given
+    /// more than once. Without it there is passt's if --boot-from-disk or
+    /// --forward is given, otherwise none
+    #[arg(
+        long,
+        value_name = "none|passt|tap=NAME|socket=PATH[,mac=ADDRESS][,mtu=BYTES]"
+    )]
+    pub(crate) net: Vec<NetOption>,
+    /// Forward a port of the host's to the guest, by passt; may be given more
+    /// than once. Without an address only the host itself can connect
+    #[arg(long, value_name = "[tcp:|udp:][ADDRESS:]HOSTPORT:GUESTPORT")]
+    pub(crate) forward: Vec<Forward>,
     /// The processor: a level of x86-64
     #[arg(long, value_enum, default_value_t)]
     pub(crate) cpu: Processor,

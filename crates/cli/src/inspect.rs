@@ -93,6 +93,12 @@ fn describe(manifest: &Manifest, info: &Info) -> String {
             }
         ));
     }
+    for (number, nic) in manifest.nics.iter().enumerate() {
+        lines.push(format!(
+            "network {number:<5} {}, packets of up to {} bytes; connected to {}",
+            nic.mac, nic.mtu, nic.connected_to
+        ));
+    }
     let end = match info.ended {
         Some(reason) => reason.doc().to_owned(),
         None => "the recorder was cut off; what stands here is whole".to_owned(),

@@ -11,6 +11,7 @@ use seal::Digest;
 use crate::args::{Boot, Machine, Processor};
 use crate::disks::{self, Drive};
 use crate::initrd;
+use crate::network::{self, Card};
 use crate::report::Report;
 
 /// More than any kernel or initial RAM disk.
@@ -19,10 +20,11 @@ const IMAGE_BYTES_MAX: u64 = 2 << 30;
 const MULTIBOOT_SEARCH_BYTES: usize = 8192;
 const MULTIBOOT_MAGIC: u32 = 0x1bad_b002;
 
-/// The machine that `arguments` describe, with `drives`, to be started now.
+/// The machine that `arguments` describe, with `drives` and `cards`, to be started now.
 pub(crate) fn machine(
     arguments: &Machine,
     drives: &[Drive],
+    cards: &[Card],
     report: &Report,
 ) -> Result<(MachineConfig, Images)> {
     let (images, append) = if arguments.boot_from_disk {
@@ -45,6 +47,7 @@ pub(crate) fn machine(
     config.rng_seed = host::entropy()?;
     config.debug_exit = arguments.debug_exit;
     disks::configure(&mut config, drives);
+    network::configure(&mut config, cards);
     Ok((config, images))
 }
 

@@ -13,6 +13,7 @@ use crate::args::{Engine, Machine, Record, Run};
 use crate::disks;
 use crate::exit::Exit;
 use crate::kernel;
+use crate::network;
 use crate::outside::Outside;
 use crate::report::Report;
 use crate::statistics;
@@ -38,11 +39,14 @@ fn engine_name(engine: EngineKind) -> &'static str {
 pub(crate) fn run(arguments: &Run, report: &Report) -> Result<Exit> {
     let engine = engine(arguments.machine.engine);
     let drives = disks::open(&arguments.machine.disk, false, report)?;
-    let (config, images) = kernel::machine(&arguments.machine, &drives, report)?;
+    let cards = network::cards(&arguments.machine)?;
+    let (config, images) = kernel::machine(&arguments.machine, &drives, &cards, report)?;
     let disks = disks::forgotten(drives)?;
     let console = open(&arguments.machine, report)?;
+    let wires = network::connect(&cards, console.arrivals())?;
     let how = how(&arguments.machine, engine);
-    let ended = session::run(&config, &images, how, disks, || Outside::begin(console))?;
+    let begin = || Outside::begin(console, wires, *report);
+    let ended = session::run(&config, &images, how, disks, begin)?;
     let counts = counts(&arguments.machine, &ended);
     let text = format!("{}.{}", what_happened(&ended), statistics::lines(counts));
     Ok(report.finish(exit(&ended), &text, fields(&ended, counts)))
@@ -55,7 +59,8 @@ pub(crate) fn record(arguments: &Record, report: &Report) -> Result<Exit> {
         return Err(session::Error::Exists(dir.clone()).into());
     }
     let drives = disks::open(&arguments.machine.disk, true, report)?;
-    let (config, images) = kernel::machine(&arguments.machine, &drives, report)?;
+    let cards = network::cards(&arguments.machine)?;
+    let (config, images) = kernel::machine(&arguments.machine, &drives, &cards, report)?;
     let stamps = disks::stamps(&drives);
     let host::Description { kernel, cpu } = host::Description::read();
     let about = About {
@@ -64,8 +69,10 @@ pub(crate) fn record(arguments: &Record, report: &Report) -> Result<Exit> {
         checks: arguments.checks,
         host: session::Host { kernel, cpu },
         disks: disks::describe(&drives, arguments.embed),
+        nics: network::describe(&cards),
     };
     let console = open(&arguments.machine, report)?;
+    let wires = network::connect(&cards, console.arrivals())?;
     let ended = session::record(
         dir,
         &config,
@@ -73,7 +80,7 @@ pub(crate) fn record(arguments: &Record, report: &Report) -> Result<Exit> {
         how(&arguments.machine, engine),
         about,
         |layout| disks::kept(drives, arguments.embed, layout, report),
-        || Outside::begin(console),
+        || Outside::begin(console, wires, *report),
     )?;
     if !arguments.embed {
         // What was recorded stands, but only the image as it was replays it.

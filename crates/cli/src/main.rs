@@ -11,6 +11,7 @@ mod initrd;
 mod inspect;
 mod kernel;
 mod live;
+mod network;
 mod outside;
 mod progress;
 mod replay;

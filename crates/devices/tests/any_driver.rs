@@ -7,9 +7,11 @@
 
 #[path = "../../../fuzz/bodies/driver.rs"]
 mod body;
+#[path = "../../../fuzz/bodies/wire.rs"]
+mod wire;
 
 use devices::InMemory;
-use devices::virtio::{Block, Function, Transport};
+use devices::virtio::{Block, Function, Net, Transport};
 use memory::Ram;
 use proptest::prelude::*;
 
@@ -20,6 +22,13 @@ fn disk() -> Block {
 fn read_only_disk() -> Block {
     Block::new(Box::new(InMemory(vec![7; 64 * 512])), true, "")
 }
+
+fn card() -> Net {
+    Net::new([2, 0, 0, 0, 0, 1], 9000)
+}
+
+/// Nothing comes to a disk from outside.
+fn nothing<F: Function>(_: &mut Transport<F>, _: &Ram, _: u64) {}
 
 /// Reads and writes every offset of the registers and a part of the
 /// configuration space at every width, in an order that makes a mess.
@@ -42,12 +51,22 @@ fn each_register_of_a_disk_takes_each_width() {
     touch_everything(read_only_disk());
 }
 
+#[test]
+fn each_register_of_a_network_card_takes_each_width() {
+    touch_everything(card());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
     fn any_driver_of_a_disk(data in prop::collection::vec(any::<u8>(), 0..600)) {
-        body::drive(disk, &data);
-        body::drive(read_only_disk, &data);
+        body::drive(disk, nothing, &data);
+        body::drive(read_only_disk, nothing, &data);
+    }
+
+    #[test]
+    fn any_driver_of_a_network_card(data in prop::collection::vec(any::<u8>(), 0..600)) {
+        body::drive(card, wire::wire, &data);
     }
 }

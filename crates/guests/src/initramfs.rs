@@ -30,6 +30,7 @@ pub(crate) fn archive(parts: &Parts<'_>) -> Vec<u8> {
         "etc",
         "etc/acpi",
         "etc/acpi/PWRF",
+        "etc/udhcpc",
         "lib",
         "lib/modules",
         "mnt",

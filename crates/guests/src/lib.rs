@@ -19,6 +19,7 @@
 //! | `tools/root` | Debian's own programs with their libraries, for running them on the host |
 //! | `tools-initrd/initrd` | the second guest's initramfs: the default guest's, and these |
 //! | `server/server.img` | a Debian server, as a disk; `server.img.key` opens it |
+//! | `passt/usr` | the program that makes a guest's network |
 //! | `kernels/NAME.elf` | bare-metal Multiboot 1 kernels |
 //! | `*/made-from` | what a part was made from: package or sources, by name and digest |
 
@@ -308,6 +309,20 @@ impl Guests {
             image: part.join(SERVER_IMAGE),
             key: Some(part.join(format!("{SERVER_IMAGE}.key"))),
         })
+    }
+
+    /// The folder with Debian's `passt`, for tests of the network: to be put into `PATH`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn passt(&self) -> Result<PathBuf, Error> {
+        let part = self.part("passt", "passt, as Debian has it", |scratch, output| {
+            (self.say)("Fetching Debian's passt ...");
+            let unpacked = Apt::new(scratch).unpack("passt")?;
+            move_file(&unpacked.root.join("usr"), &output.join("usr"))?;
+            Ok(unpacked.identity)
+        })?;
+        Ok(part.join("usr/bin"))
     }
 
     fn default_part(&self) -> Result<PathBuf, Error> {

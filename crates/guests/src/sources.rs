@@ -11,7 +11,7 @@ macro_rules! sources {
 
 /// Goes into the initramfs as it is: path from the root, text.
 pub(crate) const INITRAMFS: &[Source] = sources!("initramfs":
-    "init", "etc/profile", "etc/acpi/PWRF/00000080", "bin/benchmark", "bin/checks", "bin/toggles");
+    "init", "etc/profile", "etc/acpi/PWRF/00000080", "etc/udhcpc/default.script", "bin/benchmark", "bin/checks", "bin/toggles");
 
 /// The 64-bit programs, linked into one.
 pub(crate) const PROGRAMS: &[Source] = sources!("programs":

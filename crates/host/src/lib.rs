@@ -1,4 +1,5 @@
-//! The only window to the world: console, clock, entropy, signals, disks.
+//! The only window to the world: console, clock, entropy, signals, disks,
+//! networks.
 //!
 //! Everything below this crate is a function of its inputs. Whatever is not
 //! (what time it is, what was typed, what is random, that someone wants us to
@@ -11,10 +12,11 @@ mod console;
 pub mod disk;
 mod entropy;
 mod escape;
+pub mod net;
 mod signals;
 mod terminal;
 
-pub use arrival::{Arrival, Arrivals};
+pub use arrival::{Arrival, Arrivals, WIRES_MAX, Wanted};
 pub use clock::{Clock, wall_clock_ns};
 pub use console::{Console, Screen};
 pub use entropy::entropy;

@@ -70,6 +70,8 @@ numbered! {
         Console = 0, "console", "bytes typed at the serial console";
         Entropy = 1, "entropy", "random bytes from the host";
         PowerButton = 2, "power-button", "no bytes: the power button was pressed";
+        Network = 3, "network", "a frame that came to a network card: 1 byte, its number; the frame";
+        Link = 4, "link", "the wire of a network card: 1 byte, its number; 1 byte, 0 pulled out, 1 put in";
     }
 }
 
@@ -77,7 +79,7 @@ impl Door {
     /// Whether inputs through this door are bytes, or only arrive.
     pub const fn carries_bytes(self) -> bool {
         match self {
-            Door::Console | Door::Entropy => true,
+            Door::Console | Door::Entropy | Door::Network | Door::Link => true,
             Door::PowerButton => false,
         }
     }

@@ -7,7 +7,7 @@
 mod virtio;
 
 use cpu::{Bus, Refused};
-use devices::virtio::{Block, Transport};
+use devices::virtio::{Block, Net, Transport};
 use devices::{
     Delivery, Device, IoApic, Keyboard, LocalApic, Message, Pics, Pit, Power, Rtc, Switch, Uart,
 };
@@ -16,7 +16,7 @@ use x86::{Physical, msr};
 
 use crate::output::Outputs;
 use crate::slot::{self, Slot};
-use crate::{Clock, MachineConfig, OutputPort, Stop};
+use crate::{Clock, MachineConfig, Stop};
 
 /// Where things are, for the tables that tell the guest.
 pub(crate) mod place {
@@ -96,6 +96,7 @@ pub(crate) struct Board {
     pub(crate) keyboard: Keyboard,
     pub(crate) power: Power,
     pub(crate) disks: Vec<Transport<Block>>,
+    pub(crate) nics: Vec<Transport<Net>>,
     /// Which virtio device stands where.
     slots: Vec<Slot>,
     pub(crate) outputs: Outputs,
@@ -130,6 +131,7 @@ impl Board {
             keyboard: Keyboard::new(),
             power: Power::new(),
             disks: virtio::empty_drives(config),
+            nics: virtio::nics(config),
             slots: slot::slots(config),
             outputs: Outputs::default(),
             resets: 0,
@@ -142,7 +144,7 @@ impl Board {
 
     /// The board after a reset at `branches`: as firmware leaves it again, but
     /// time goes on, the battery-backed clock keeps its date, disks stay in
-    /// their drives, and what went out went out.
+    /// their drives and wires in their cards, and what went out went out.
     pub(crate) fn reset(&mut self, config: &MachineConfig, ram: &Ram, branches: u64) {
         let before = std::mem::replace(self, Board::new(config, ram));
         self.clock = before.clock;
@@ -153,6 +155,8 @@ impl Board {
         self.rtc.reset(now_ns);
         self.disks = before.disks;
         self.disks.iter_mut().for_each(Transport::reset);
+        self.nics = before.nics;
+        self.nics.iter_mut().for_each(Transport::reset);
         self.power.reset(now_ns);
     }
 
@@ -353,7 +357,7 @@ impl Board {
             }
             Port::Uart(offset) => {
                 if let Some(byte) = self.uart.write(offset, value) {
-                    self.outputs.push(OutputPort::Console, byte);
+                    self.outputs.print(byte);
                 }
                 self.settle_uart();
             }
@@ -367,7 +371,7 @@ impl Board {
                 let switch = self.power.write_reset(value);
                 self.switch(switch);
             }
-            Port::Debug => self.outputs.push(OutputPort::Debug, value),
+            Port::Debug => self.outputs.debug(value),
             Port::Nothing => {}
         }
     }
@@ -553,7 +557,7 @@ mod tests {
     use seal::Digest;
 
     use super::*;
-    use crate::{DiskConfig, saved};
+    use crate::{DiskConfig, NicConfig, saved};
 
     fn rig() -> (Board, Ram) {
         let ram = Ram::new(1 << 20).expect("a small mapping");
@@ -564,6 +568,7 @@ mod tests {
                 ..DiskConfig::default()
             })
             .into();
+        config.nics = vec![NicConfig::default(); 2];
         let mut board = Board::new(&config, &ram);
         let contents = |disk: &DiskConfig| InMemory(vec![7; 512 * disk.sectors as usize]);
         let disks = config
@@ -637,7 +642,7 @@ mod tests {
             assert_eq!(read(&mut board, 0x100), 8 << number);
         }
         assert_eq!(
-            board.read(&ram, 0, Physical(slot::address(2)), 4),
+            board.read(&ram, 0, Physical(slot::address(4)), 4),
             0xffff_ffff
         );
         let config = MachineConfig::new(1 << 20, Digest::default(), 0);
@@ -672,6 +677,8 @@ mod tests {
         Later(u64),
         Sample(u64),
         Type(u8),
+        Frame(u16),
+        Link(bool),
     }
 
     fn port() -> impl Strategy<Value = u16> {
@@ -689,7 +696,7 @@ mod tests {
         let place = prop_oneof![
             (0u64..0x100).prop_map(|n| LocalApic::ADDRESS + 16 * n),
             (0u64..0x20).prop_map(|n| IoApic::ADDRESS + n),
-            (0usize..3, 0u64..0x140).prop_map(|(n, offset)| slot::address(n) + offset),
+            (0usize..5, 0u64..0x140).prop_map(|(n, offset)| slot::address(n) + offset),
             any::<u64>(),
         ];
         let number = prop_oneof![
@@ -706,6 +713,8 @@ mod tests {
             4 => (0u64..1 << 40).prop_map(Access::Later),
             1 => any::<u64>().prop_map(Access::Sample),
             1 => any::<u8>().prop_map(Access::Type),
+            1 => any::<u16>().prop_map(Access::Frame),
+            1 => any::<bool>().prop_map(Access::Link),
         ]
     }
 
@@ -725,6 +734,8 @@ mod tests {
             Access::Later(branches) => *now = now.saturating_add(branches).min(board.fire(*now)),
             Access::Sample(host_ns) => board.clock.sample(*now, host_ns, host_ns % 2 == 0),
             Access::Type(byte) => drop(board.type_bytes(&[byte])),
+            Access::Frame(bytes) => drop(board.receive(ram, 1, &vec![1; bytes.into()])),
+            Access::Link(is_up) => drop(board.set_link(1, is_up)),
         }
         board.fire(*now);
     }

@@ -61,6 +61,8 @@ pub struct MachineConfig {
     pub debug_exit: bool,
     /// Its disks, in the order in which the guest finds them.
     pub disks: Vec<DiskConfig>,
+    /// Its network cards, likewise. The guest finds them after the disks.
+    pub nics: Vec<NicConfig>,
     /// The machine's revision: [`MODEL_REVISION`] of the program that made it.
     pub revision: u32,
 }
@@ -79,10 +81,22 @@ pub struct DiskConfig {
     pub contents: Option<Digest>,
 }
 
+/// A network card of the machine's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NicConfig {
+    /// Its address.
+    pub mac: [u8; 6],
+    /// The longest packet that its wire carries, in bytes: 68 to 65,535.
+    pub mtu: u16,
+}
+
 /// 1 GHz: guest time has a resolution of 1 ns, so a tick is one.
 const TSC_HZ: u64 = 1_000_000_000;
 /// Frequencies that kernels can reckon with.
 const TSC_HZ_RANGE: std::ops::RangeInclusive<u64> = 1_000_000..=100_000_000_000;
+
+/// What every IPv4 network carries (RFC 791).
+const MTU_MIN: u16 = 68;
 
 /// 16 TiB: no more can be kept track of.
 const SECTORS_MAX: u64 = 1 << 35;
@@ -104,6 +118,7 @@ impl MachineConfig {
             rng_seed: [0; 32],
             debug_exit: false,
             disks: Vec::new(),
+            nics: Vec::new(),
             revision: MODEL_REVISION,
         }
     }
@@ -131,15 +146,16 @@ impl MachineConfig {
             let reason = format!("a TSC of {} Hz: use 1 MHz to 100 GHz", self.tsc_hz);
             return Err(Error::Config { reason });
         }
-        if self.disks.len() > slot::COUNT_MAX {
+        let slots = slot::slots(self).len();
+        if slots > slot::COUNT_MAX {
             let reason = format!(
-                "{} disks: at most {} fit",
-                self.disks.len(),
+                "{slots} disks and network cards: at most {} fit",
                 slot::COUNT_MAX
             );
             return Err(Error::Config { reason });
         }
         self.disks.iter().try_for_each(DiskConfig::check)?;
+        self.nics.iter().try_for_each(NicConfig::check)?;
         let is_whole = |what, expected: Digest, image: &[u8]| match Digest::of(image) {
             found if found == expected => Ok(()),
             found => Err(Error::WrongImage {
@@ -196,6 +212,25 @@ impl DiskConfig {
     }
 }
 
+impl NicConfig {
+    fn check(&self) -> Result<(), Error> {
+        let (mac, mtu) = (self.mac, self.mtu);
+        let reason = if mac[0] & 1 != 0 || mac == [0; 6] {
+            format!(
+                "a network card's address {mac:02x?}: use one of a single card, as 52:56:54:00:00:01"
+            )
+        } else if mtu < MTU_MIN {
+            format!(
+                "a network that carries {mtu} bytes: use {MTU_MIN} to {}",
+                u16::MAX
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Error::Config { reason })
+    }
+}
+
 /// The images a machine starts from. Their digests stand in its configuration.
 #[derive(Clone, Default)]
 pub struct Images {
@@ -248,6 +283,9 @@ struct Stored {
     /// Missing in recordings from before there were revisions.
     #[n(12)]
     revision: Option<u32>,
+    /// Absent in what was written before there were network cards.
+    #[n(13)]
+    nics: Option<Vec<StoredNic>>,
 }
 
 /// [`DiskConfig`] on disk.
@@ -262,6 +300,16 @@ struct StoredDisk {
     serial: String,
     #[cbor(n(3), with = "minicbor::bytes")]
     contents: Option<[u8; 32]>,
+}
+
+/// [`NicConfig`] on disk.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct StoredNic {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    mac: [u8; 6],
+    #[n(1)]
+    mtu: u16,
 }
 
 /// The numbers of [`BootKind`] on disk.
@@ -302,6 +350,8 @@ impl Stored {
             disks: (!config.disks.is_empty())
                 .then(|| config.disks.iter().map(StoredDisk::of).collect()),
             revision: Some(config.revision),
+            nics: (!config.nics.is_empty())
+                .then(|| config.nics.iter().map(StoredNic::of).collect()),
         }
     }
 
@@ -323,6 +373,12 @@ impl Stored {
                 .unwrap_or_default()
                 .into_iter()
                 .map(StoredDisk::into_config)
+                .collect(),
+            nics: self
+                .nics
+                .unwrap_or_default()
+                .into_iter()
+                .map(StoredNic::into_config)
                 .collect(),
             revision: self.revision.unwrap_or(0),
         })
@@ -349,6 +405,22 @@ impl StoredDisk {
     }
 }
 
+impl StoredNic {
+    fn of(nic: &NicConfig) -> StoredNic {
+        StoredNic {
+            mac: nic.mac,
+            mtu: nic.mtu,
+        }
+    }
+
+    fn into_config(self) -> NicConfig {
+        NicConfig {
+            mac: self.mac,
+            mtu: self.mtu,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -366,6 +438,10 @@ mod tests {
                 is_read_only: true,
                 serial: "root".into(),
                 contents: Some(Digest([3; 32])),
+            }],
+            nics: vec![NicConfig {
+                mac: [2, 0, 0, 0, 0, 1],
+                mtu: 1500,
             }],
             ..MachineConfig::new(512 << 20, Digest([9; 32]), 1_700_000_000)
         };

@@ -14,15 +14,33 @@ pub enum Input {
         /// Nanoseconds since the machine's start, as the host counts them.
         host_ns: u64,
     },
+    /// A frame came to a network card. Look first at
+    /// [`crate::Machine::reception`]: one that the card has no room for is
+    /// refused.
+    Frame {
+        /// The card's number, from 0.
+        nic: usize,
+        /// The frame, from the Ethernet header on, without a checksum.
+        bytes: Vec<u8>,
+    },
+    /// The wire was put into a network card, or pulled out.
+    Link {
+        /// The card's number, from 0.
+        nic: usize,
+        /// Whether there is a wire now.
+        is_up: bool,
+    },
 }
 
-/// Where a byte went out.
+/// Where something went out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputPort {
     /// The first serial port.
     Console,
     /// Port 0xe9, where test kernels and firmware print.
     Debug,
+    /// The network card of this number. Each frame is an output of its own.
+    Network(usize),
 }
 
 /// What went out, in the order in which it did.

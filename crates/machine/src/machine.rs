@@ -1,6 +1,7 @@
 //! The machine and its run loop.
 
 use cpu::{Count, Cpu, Engine, Exit, Interpreter, Model, Registers, Until, encode_registers};
+use devices::virtio::Reception;
 use devices::{Backing, Failed};
 use jit::Jit;
 use memory::Ram;
@@ -219,7 +220,8 @@ impl Machine {
     }
 
     /// Brings `input` in at the present moment. Returns whether it was taken:
-    /// console bytes are refused, as a whole, when there is no room for them.
+    /// console bytes and frames are refused, as a whole, when there is no room
+    /// for them.
     pub fn input(&mut self, input: &Input) -> bool {
         if let Some(judge) = &mut self.judge {
             judge.input(input);
@@ -236,7 +238,14 @@ impl Machine {
                 self.board.fire(branches);
                 true
             }
+            Input::Frame { nic, bytes } => self.board.receive(&self.cpu.ram, *nic, bytes),
+            Input::Link { nic, is_up } => self.board.set_link(*nic, *is_up),
         }
+    }
+
+    /// What would become of a frame that came to network card `nic` now.
+    pub fn reception(&self, nic: usize) -> Reception {
+        self.board.reception(nic)
     }
 
     /// How many more console bytes the machine takes now.
@@ -246,6 +255,9 @@ impl Machine {
 
     /// What went out since the last call, in order.
     pub fn take_output(&mut self) -> Vec<Output> {
+        if let Some(judge) = &mut self.judge {
+            drop(judge.take_output());
+        }
         self.board.outputs.take()
     }
 

@@ -21,21 +21,40 @@ impl<T> std::fmt::Debug for Undebugged<T> {
     }
 }
 
-impl OutputPort {
-    /// What stands for the port in the digest.
-    fn tag(self) -> u8 {
-        match self {
-            OutputPort::Console => 0,
-            OutputPort::Debug => 1,
-        }
-    }
+/// What stands for each way out in the digest.
+mod tag {
+    pub(super) const CONSOLE: u8 = 0;
+    pub(super) const DEBUG: u8 = 1;
+    pub(super) const NETWORK: u8 = 16;
 }
 
 impl Outputs {
-    /// `byte` goes out at `port`.
-    pub(crate) fn push(&mut self, port: OutputPort, byte: u8) {
+    /// `byte` goes out at the serial console.
+    pub(crate) fn print(&mut self, byte: u8) {
+        self.put(OutputPort::Console, tag::CONSOLE, byte);
+    }
+
+    /// `byte` goes out at the debug port.
+    pub(crate) fn debug(&mut self, byte: u8) {
+        self.put(OutputPort::Debug, tag::DEBUG, byte);
+    }
+
+    /// `frame` goes out at network card `nic`.
+    pub(crate) fn send(&mut self, nic: usize, frame: Vec<u8>) {
+        let bytes = frame.len() as u64;
+        self.bytes += bytes;
+        self.digester.0.feed(&[tag::NETWORK, nic as u8]);
+        self.digester.0.feed(&bytes.to_le_bytes());
+        self.digester.0.feed(&frame);
+        self.waiting.push(Output {
+            port: OutputPort::Network(nic),
+            bytes: frame,
+        });
+    }
+
+    fn put(&mut self, port: OutputPort, tag: u8, byte: u8) {
         self.bytes += 1;
-        self.digester.0.feed(&[port.tag(), byte]);
+        self.digester.0.feed(&[tag, byte]);
         match self.waiting.last_mut() {
             Some(last) if last.port == port => last.bytes.push(byte),
             _ => self.waiting.push(Output {

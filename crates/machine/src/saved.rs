@@ -1,6 +1,6 @@
 //! The state of the board, saved: every device's and the clock's.
 
-use devices::virtio::state::{BlockState, TransportState};
+use devices::virtio::state::{BlockState, NetState, TransportState};
 use devices::{Damaged, Device, state};
 use minicbor::{Decode, Encode};
 
@@ -33,6 +33,8 @@ struct BoardState {
     disks: Vec<TransportState<BlockState>>,
     #[n(10)]
     resets: u64,
+    #[n(11)]
+    nics: Vec<TransportState<NetState>>,
 }
 
 /// The state of `board` as bytes (CBOR, numbered fields).
@@ -49,6 +51,7 @@ pub(crate) fn save(board: &Board) -> Vec<u8> {
         power: board.power.save(),
         disks: board.disks.iter().map(Device::save).collect(),
         resets: board.resets,
+        nics: board.nics.iter().map(Device::save).collect(),
     };
     minicbor::to_vec(state).expect("a vector takes every byte")
 }
@@ -71,7 +74,8 @@ pub(crate) fn restore(board: &mut Board, bytes: &[u8]) -> Result<(), Error> {
     board.uart.restore(state.uart).map_err(damaged)?;
     board.keyboard.restore(state.keyboard).map_err(damaged)?;
     board.power.restore(state.power).map_err(damaged)?;
-    restore_all(&mut board.disks, state.disks, "disks").map_err(damaged)
+    restore_all(&mut board.disks, state.disks, "disks").map_err(damaged)?;
+    restore_all(&mut board.nics, state.nics, "network cards").map_err(damaged)
 }
 
 /// Restores devices of which a machine may have several.

@@ -19,11 +19,14 @@ const PINS: std::ops::Range<u8> = 16..24;
 pub(crate) enum Slot {
     /// The disk of this number.
     Disk(usize),
+    /// The network card of this number.
+    Nic(usize),
 }
 
 /// The slots of a machine of `config`.
 pub(crate) fn slots(config: &MachineConfig) -> Vec<Slot> {
-    (0..config.disks.len()).map(Slot::Disk).collect()
+    let disks = (0..config.disks.len()).map(Slot::Disk);
+    disks.chain((0..config.nics.len()).map(Slot::Nic)).collect()
 }
 
 /// Where the registers of slot `number` are.

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use log::{Body, Event};
+use log::{Body, Door, Event};
+
+use crate::packet::Packet;
 
 /// An event as one line.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +35,25 @@ impl fmt::Display for Line<'_> {
         )?;
         match body {
             Body::Clock { ns } => write!(f, "  {}", Seconds(*ns)),
+            Body::Input {
+                door: Door::Network,
+                bytes,
+            } => match bytes.as_slice() {
+                [nic, frame @ ..] => write!(f, "  card {nic}  {}", Packet(frame)),
+                [] => Ok(()),
+            },
+            Body::Input {
+                door: Door::Link,
+                bytes,
+            } => {
+                let is_up = bytes.get(1) == Some(&1);
+                let state = if is_up { "put in" } else { "pulled out" };
+                write!(
+                    f,
+                    "  the wire of card {} is {state}",
+                    bytes.first().copied().unwrap_or_default()
+                )
+            }
             Body::Input { door, bytes } if door.carries_bytes() => {
                 let shown = &bytes[..bytes.len().min(SHOWN_BYTES)];
                 let more = if shown.len() < bytes.len() { "..." } else { "" };

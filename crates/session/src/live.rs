@@ -8,12 +8,12 @@
 use std::collections::VecDeque;
 
 use log::EndReason;
-use machine::{Count, Images, Input, Machine, Stop, Until};
+use machine::{Count, Images, Input, Machine, Reception, Stop, Until};
 use moment::Moment;
 
 use crate::pace::Pace;
 use crate::tape::Tape;
-use crate::{Arrival, Error, World};
+use crate::{Arrival, Error, Room, World};
 
 /// A busy guest's clock is sampled this often, in host time spent running it.
 const SAMPLE_NS: u64 = 300_000_000;
@@ -210,9 +210,8 @@ impl<'a> Live<'a> {
         if !self.typed.is_empty() && self.machine.console_room() > 0 {
             return self.give_typed(true);
         }
-        if self.typed.len() >= TYPED_MAX {
-            self.world.sleep(deadline_ns);
-        } else if let Some(arrival) = self.world.wait(deadline_ns) {
+        let room = self.room();
+        if let Some(arrival) = self.world.wait(deadline_ns, room) {
             return self.arrive(arrival, true);
         }
         let Some(deadline_ns) = deadline_ns else {
@@ -228,12 +227,21 @@ impl<'a> Live<'a> {
         Ok(())
     }
 
-    /// What has arrived, while there is room to keep it.
+    /// What has arrived, while there is room for it.
     fn arrival(&mut self) -> Option<Arrival> {
-        if self.typed.len() < TYPED_MAX {
-            self.world.take()
-        } else {
-            None
+        let room = self.room();
+        self.world.take(room)
+    }
+
+    /// What there is room for: a card that is deaf takes frames, too; nobody
+    /// gets them.
+    fn room(&self) -> Room {
+        let nics = 0..self.machine.config().nics.len();
+        Room {
+            typed: self.typed.len() < TYPED_MAX,
+            frames: nics
+                .filter(|nic| self.machine.reception(*nic) != Reception::Full)
+                .fold(0, |bits, nic| bits | 1 << nic),
         }
     }
 
@@ -241,20 +249,26 @@ impl<'a> Live<'a> {
         match arrival {
             Arrival::Typed(bytes) => {
                 self.typed.extend(bytes);
-                self.give_typed(is_idle)?;
+                self.give_typed(is_idle)
             }
-            Arrival::PowerButton => {
-                if is_idle {
-                    self.sample()?;
-                }
-                self.input(&Input::PowerButton)?;
-            }
+            Arrival::PowerButton => self.bring(&Input::PowerButton, is_idle),
+            // What nobody hears does not reach the machine, and is not logged.
+            Arrival::Frame { nic, .. } if self.machine.reception(nic) == Reception::Deaf => Ok(()),
+            Arrival::Frame { nic, bytes } => self.bring(&Input::Frame { nic, bytes }, is_idle),
+            Arrival::Link { nic, is_up } => self.bring(&Input::Link { nic, is_up }, is_idle),
         }
-        Ok(())
     }
 
-    /// Gives the machine what was typed, as far as it has room. `is_idle`: it
-    /// has slept until now, and first learns what time it is.
+    /// Gives the machine `input`. `is_idle`: it has slept until now, and first
+    /// learns what time it is.
+    fn bring(&mut self, input: &Input, is_idle: bool) -> Result<(), Error> {
+        if is_idle {
+            self.sample()?;
+        }
+        self.input(input)
+    }
+
+    /// Gives the machine what was typed, as far as it has room.
     fn give_typed(&mut self, is_idle: bool) -> Result<(), Error> {
         let count = self
             .machine
@@ -264,11 +278,8 @@ impl<'a> Live<'a> {
         if count == 0 {
             return Ok(());
         }
-        if is_idle {
-            self.sample()?;
-        }
         let bytes = self.typed.drain(..count).collect();
-        self.input(&Input::Console(bytes))
+        self.bring(&Input::Console(bytes), is_idle)
     }
 
     fn sample(&mut self) -> Result<(), Error> {

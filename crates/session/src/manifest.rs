@@ -9,7 +9,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use machine::{BootKind, CpuModel, DiskConfig, MachineConfig, SECTOR_BYTES};
+use machine::{BootKind, CpuModel, DiskConfig, MachineConfig, NicConfig, SECTOR_BYTES};
 use seal::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,9 @@ pub struct Manifest {
     /// The images that its disks lie on, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<Disk>,
+    /// Its network cards, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nics: Vec<Nic>,
     /// The engine that ran the guest. Any engine replays it.
     pub engine: String,
     /// How much is checked at each event: `normal` or `full`.
@@ -96,6 +99,30 @@ impl Disk {
             && self.serial == *serial
             && contents.is_some_and(|digest| digest.to_string() == self.digest)
     }
+}
+
+/// A network card.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nic {
+    /// Its address, as in `52:56:54:00:00:00`.
+    pub mac: String,
+    /// The longest packet that its wire carries, in bytes.
+    pub mtu: u16,
+    /// What it was connected to, in words. A replay needs none of it.
+    pub connected_to: String,
+}
+
+impl Nic {
+    /// Whether it says what the machine's configuration says.
+    fn is_of(&self, config: &NicConfig) -> bool {
+        let NicConfig { mac, mtu } = config;
+        self.mac == print_mac(*mac) && self.mtu == *mtu
+    }
+}
+
+/// An Ethernet address as people write it.
+pub fn print_mac(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// The machine in plain words.
@@ -198,6 +225,11 @@ impl Manifest {
         if !is_same_number || !disks.all(|(disk, config)| disk.is_of(config)) {
             return Err(differs("disks"));
         }
+        let mut nics = manifest.nics.iter().zip(&config.nics);
+        let is_same_number = manifest.nics.len() == config.nics.len();
+        if !is_same_number || !nics.all(|(nic, config)| nic.is_of(config)) {
+            return Err(differs("nics"));
+        }
         Ok((manifest, config, Digest::of(&text)))
     }
 
@@ -249,6 +281,7 @@ mod tests {
             config: to_hex(&config.to_bytes()),
             images: Vec::new(),
             disks: Vec::new(),
+            nics: Vec::new(),
             engine: "interp".to_owned(),
             checks: "normal".to_owned(),
             registers: vec!["rip".to_owned()],
@@ -326,6 +359,31 @@ mod tests {
         };
         assert!(read(&manifest.text()).is_ok());
         manifest.disks[0].bytes = 8192;
+        assert!(matches!(
+            read(&manifest.text()),
+            Err(Error::Manifest { .. })
+        ));
+    }
+
+    #[test]
+    fn a_network_card_must_be_the_configuration_s() {
+        let mut config = MachineConfig::new(1 << 20, Digest::default(), 7);
+        config.nics = vec![NicConfig {
+            mac: [2, 0, 0, 0, 0, 0xab],
+            mtu: 1500,
+        }];
+        let nic = Nic {
+            mac: "02:00:00:00:00:ab".to_owned(),
+            mtu: 1500,
+            connected_to: "passt".to_owned(),
+        };
+        let mut manifest = Manifest {
+            config: to_hex(&config.to_bytes()),
+            nics: vec![nic],
+            ..manifest()
+        };
+        assert!(read(&manifest.text()).is_ok());
+        manifest.nics[0].mtu = 1501;
         assert!(matches!(
             read(&manifest.text()),
             Err(Error::Manifest { .. })

@@ -11,7 +11,7 @@ use log::Layout;
 use machine::{Images, MachineConfig};
 use seal::Digest;
 
-use crate::manifest::{Disk, FORMAT, Image, MachineSummary, to_hex};
+use crate::manifest::{Disk, FORMAT, Image, MachineSummary, Nic, to_hex};
 use crate::registers;
 use crate::{Checks, Error, Host, Manifest};
 
@@ -41,6 +41,8 @@ pub struct About {
     pub host: Host,
     /// The images that the machine's disks lie on.
     pub disks: Vec<Disk>,
+    /// The machine's network cards.
+    pub nics: Vec<Nic>,
 }
 
 impl Recording {
@@ -97,6 +99,7 @@ impl Recording {
             config: to_hex(&config.to_bytes()),
             images: list,
             disks: about.disks,
+            nics: about.nics,
             engine: about.engine,
             checks: about.checks.to_string(),
             registers: registers.names().to_vec(),

@@ -7,14 +7,14 @@
 
 use std::collections::VecDeque;
 
-use log::{Body, Door, EndReason, Event, Placed, Reader, Tail};
-use machine::{Backing, Count, EngineKind, Images, Input, Machine, Stop, Until};
+use log::{Body, EndReason, Event, Placed, Reader, Tail};
+use machine::{Backing, Count, EngineKind, Images, Machine, Stop, Until};
 use moment::Moment;
 
 use crate::live::{disagreed, disk_error, end_reason, show};
 use crate::registers::{self, Layout};
 use crate::{
-    Checks, Difference, Divergence, Error, Flip, Instead, Recording, Suspects, Watcher, When,
+    Checks, Difference, Divergence, Error, Flip, Instead, Recording, Suspects, Watcher, When, door,
 };
 
 /// Branches between two looks at what the guest printed.
@@ -380,7 +380,7 @@ impl Replay<'_> {
             self.agreed_fully = Some(event.moment);
             self.agreed_output_bytes = output_bytes;
         }
-        if let Some(input) = input(&event.body) {
+        if let Some(input) = door::input(&event.body) {
             self.machine.input(&input);
         }
         if self.before.len() == BEFORE_MAX {
@@ -400,26 +400,5 @@ impl Replay<'_> {
             agreed_fully: self.agreed_fully,
             before: self.before.iter().cloned().collect(),
         }
-    }
-}
-
-/// What the machine gets by an event.
-fn input(body: &Body) -> Option<Input> {
-    match body {
-        Body::Clock { ns } => Some(Input::ClockSample { host_ns: *ns }),
-        Body::Input {
-            door: Door::Console,
-            bytes,
-        } => Some(Input::Console(bytes.clone())),
-        Body::Input {
-            door: Door::PowerButton,
-            ..
-        } => Some(Input::PowerButton),
-        // This version's recorder writes none; its machine has no such door.
-        Body::Input {
-            door: Door::Entropy,
-            ..
-        } => None,
-        Body::Epoch { .. } | Body::Registers { .. } | Body::End { .. } => None,
     }
 }

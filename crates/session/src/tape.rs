@@ -1,10 +1,10 @@
 //! A log in the making: writes down what happens to a machine.
 
-use log::{Body, Door, EndReason, Event, Writer};
+use log::{Body, EndReason, Event, Writer};
 use machine::{Input, Machine};
 
 use crate::registers::{self, Layout};
-use crate::{Checks, Error};
+use crate::{Checks, Error, door};
 
 /// The log of a machine that runs live.
 #[derive(Debug)]
@@ -27,17 +27,7 @@ impl Tape {
 
     /// Writes that `input` arrives now, before the machine has it.
     pub(crate) fn input(&mut self, machine: &Machine, input: &Input) -> Result<(), Error> {
-        let body = match input {
-            Input::ClockSample { host_ns } => Body::Clock { ns: *host_ns },
-            Input::Console(bytes) => Body::Input {
-                door: Door::Console,
-                bytes: bytes.clone(),
-            },
-            Input::PowerButton => Body::Input {
-                door: Door::PowerButton,
-                bytes: Vec::new(),
-            },
-        };
+        let body = door::body(input);
         let registers = self.layout.bytes(&machine.registers());
         self.push(machine, &registers, body)?;
         if self.checks == Checks::Full {

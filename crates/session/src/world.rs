@@ -14,11 +14,35 @@ pub enum Arrival {
     Typed(Vec<u8>),
     /// The power button is pressed.
     PowerButton,
+    /// A frame for a network card.
+    Frame {
+        /// The card's number.
+        nic: usize,
+        /// The frame.
+        bytes: Vec<u8>,
+    },
+    /// The wire of a network card was put in, or pulled out.
+    Link {
+        /// The card's number.
+        nic: usize,
+        /// Whether there is a wire now.
+        is_up: bool,
+    },
+}
+
+/// What the machine has room for. What it has none for waits in the world.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes typed at the console.
+    pub typed: bool,
+    /// Frames: a bit for each network card, by its number.
+    pub frames: u32,
 }
 
 /// Where the guest's output is shown.
 pub trait Screen {
-    /// Shows `bytes`, which went out by `port`.
+    /// Shows `bytes`, which went out by `port`: a frame, if that is a network
+    /// card.
     fn print(&mut self, port: OutputPort, bytes: &[u8]) -> io::Result<()>;
 }
 
@@ -27,18 +51,16 @@ pub trait World: Screen {
     /// Host time in nanoseconds since the session began; never runs backwards.
     fn now_ns(&self) -> u64;
 
-    /// What has arrived, if anything has.
-    fn take(&mut self) -> Option<Arrival>;
+    /// What has arrived, if anything has that there is `room` for.
+    fn take(&mut self, room: Room) -> Option<Arrival>;
 
     /// Whether the run is to end now. Once true, it stays so.
     fn is_over(&self) -> bool;
 
-    /// Waits until something arrives, the run is over, or [`World::now_ns`]
-    /// reaches `deadline_ns` (`None`: for as long as it takes).
-    fn wait(&mut self, deadline_ns: Option<u64>) -> Option<Arrival>;
-
-    /// As [`World::wait`], but leaves alone what arrives.
-    fn sleep(&mut self, deadline_ns: Option<u64>);
+    /// Waits until something arrives that there is `room` for, the run is over,
+    /// or [`World::now_ns`] reaches `deadline_ns` (`None`: for as long as it
+    /// takes).
+    fn wait(&mut self, deadline_ns: Option<u64>, room: Room) -> Option<Arrival>;
 }
 
 /// Who watches a replay.

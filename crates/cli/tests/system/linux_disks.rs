@@ -49,7 +49,7 @@ const PROGRAM: &str = "cat /sys/block/vda/serial; echo; \
     rm /mnt/copy; fstrim /mnt; umount /mnt; \
     dd if=/dev/zero of=/dev/vdb bs=512 count=1; md5sum </dev/vdb; echo all is done";
 
-fn md5sum(path: &Path) -> String {
+pub(crate) fn md5sum(path: &Path) -> String {
     let output = Command::new("md5sum")
         .stdin(fs::File::open(path).expect("it is there"))
         .output();
@@ -137,6 +137,8 @@ fn a_guest_boots_from_its_disk_and_its_recording_needs_no_other_files() {
     let recorded = run(&[
         "record",
         "--boot-from-disk",
+        "--net",
+        "none",
         "--disk",
         path.to_str().expect("a plain path"),
         "-o",

@@ -1,8 +1,8 @@
 //! The whole command, on real guests.
 //!
 //! Most tests run `guests/kernels/console.c`, which does what it is told in
-//! milliseconds. Those in [`linux`] and [`linux_disks`] boot Debian's kernel and want a release
-//! build.
+//! milliseconds. Those in [`linux`], [`linux_disks`] and [`net`] boot Debian's kernel and want a
+//! release build.
 
 mod bad_input;
 mod bare;
@@ -13,5 +13,6 @@ mod endings;
 mod inspection;
 mod linux;
 mod linux_disks;
+mod net;
 mod recording;
 mod revirt;

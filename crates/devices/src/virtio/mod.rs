@@ -17,6 +17,7 @@
 mod block;
 mod chain;
 mod function;
+mod net;
 mod queue;
 mod registers;
 mod transport;
@@ -27,12 +28,14 @@ pub(crate) mod rig;
 pub use block::{Block, SERIAL_BYTES};
 pub use chain::Chain;
 pub use function::{Broken, Function};
+pub use net::{FRAME_BYTES_MAX, Net, Reception};
 pub use queue::{Queue, Queues};
 pub use transport::Transport;
 
 pub mod state {
     //! What the parts of a virtio device are saved as.
     pub use super::block::BlockState;
+    pub use super::net::NetState;
     pub use super::queue::QueueState;
     pub use super::transport::TransportState;
 }

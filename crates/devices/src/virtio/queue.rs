@@ -85,6 +85,11 @@ impl Queue {
         self.size_max
     }
 
+    /// How many descriptors it has.
+    pub(super) fn size(&self) -> u16 {
+        self.size
+    }
+
     /// Whether the driver has set it up.
     pub fn is_ready(&self) -> bool {
         self.is_ready
@@ -149,6 +154,11 @@ impl Queue {
             ram.write(Physical(event), &self.next_available.to_le_bytes())?;
         }
         Ok(Some(chain))
+    }
+
+    /// Lays the last `count` chains that were taken back: they wait again.
+    pub(super) fn put_back(&mut self, count: u16) {
+        self.next_available = self.next_available.wrapping_sub(count);
     }
 
     /// Gives `chain` back to the driver, with `written_bytes` of its writable

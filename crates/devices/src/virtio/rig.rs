@@ -106,9 +106,14 @@ impl Rig {
 
     /// Makes a chain of `links` available, always from descriptor 0 on.
     pub(crate) fn offer(&mut self, links: &[Link]) {
-        self.put_chain(0, links);
+        self.offer_chain(0, links);
+    }
+
+    /// Makes a chain of `links` available, from descriptor `first` on.
+    pub(crate) fn offer_chain(&mut self, first: u16, links: &[Link]) {
+        self.put_chain(first, links);
         let place = u64::from(self.offered % Self::SIZE);
-        self.put(Self::AVAILABLE.0 + 4 + 2 * place, &[0, 0]);
+        self.put(Self::AVAILABLE.0 + 4 + 2 * place, &first.to_le_bytes());
         self.offered = self.offered.wrapping_add(1);
         self.put(Self::AVAILABLE.0 + 2, &self.offered.to_le_bytes());
     }
@@ -128,6 +133,16 @@ impl Rig {
 
     /// Sets up `transport` with `features` and the queue as its queue 0.
     pub(crate) fn set_up<F: Function>(&self, transport: &mut Transport<F>, features: u64) {
+        self.set_up_queue(transport, features, 0);
+    }
+
+    /// Sets up `transport` with `features` and the queue as its queue `number`.
+    pub(crate) fn set_up_queue<F: Function>(
+        &self,
+        transport: &mut Transport<F>,
+        features: u64,
+        number: u64,
+    ) {
         let writes = [
             (0x70, 3),
             (0x24, 0),
@@ -135,7 +150,7 @@ impl Rig {
             (0x24, 1),
             (0x20, features >> 32 | 1),
             (0x70, 0xb),
-            (0x30, 0),
+            (0x30, number),
             (0x38, u64::from(Self::SIZE)),
             (0x80, Self::DESCRIPTORS.0),
             (0x90, Self::AVAILABLE.0),

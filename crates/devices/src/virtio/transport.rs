@@ -198,8 +198,7 @@ impl<F: Function> Transport<F> {
             Register::InterruptStatus => self.interrupt.into(),
             Register::Status => self.status.into(),
             Register::SharedMemory => u32::MAX,
-            // Nothing in the configuration space changes between two of the
-            // guest's instructions.
+            // What changes in a configuration space is never wider than one access.
             Register::ConfigGeneration => 0,
             // Write-only.
             Register::DeviceFeaturesSelect

@@ -1,7 +1,7 @@
 //! The virtio devices on the board: their slots, their interrupt lines, and
 //! what becomes of a host that fails them.
 
-use devices::virtio::{Block, Transport};
+use devices::virtio::{Block, Net, Reception, Transport};
 use devices::{Backing, Failed};
 use memory::Ram;
 
@@ -28,12 +28,50 @@ impl Board {
         Ok(())
     }
 
-    /// Sees to what a virtio device did: to its interrupt line, and to a host
-    /// that failed it.
+    /// What would become of a frame that came to network card `nic` now.
+    pub(crate) fn reception(&self, nic: usize) -> Reception {
+        self.nics
+            .get(nic)
+            .map_or(Reception::Deaf, Transport::reception)
+    }
+
+    /// A frame comes to network card `nic`. Returns whether it was taken.
+    pub(crate) fn receive(&mut self, ram: &Ram, nic: usize, frame: &[u8]) -> bool {
+        let card = self.nics.get_mut(nic);
+        let is_taken = card.is_some_and(|card| card.receive(ram, frame));
+        self.settle(Slot::Nic(nic));
+        is_taken
+    }
+
+    /// The wire of network card `nic` is put in, or pulled out. Returns whether
+    /// there is such a card.
+    pub(crate) fn set_link(&mut self, nic: usize, is_up: bool) -> bool {
+        let card = self.nics.get_mut(nic).map(|card| card.set_link(is_up));
+        self.settle(Slot::Nic(nic));
+        card.is_some()
+    }
+
+    /// Sees to the device in `slot`, if there is one.
+    fn settle(&mut self, slot: Slot) {
+        if let Some(number) = self.slots.iter().position(|other| *other == slot) {
+            self.settle_slot(number);
+        }
+    }
+
+    /// Sees to what a virtio device did: to its interrupt line, to what goes
+    /// out, and to a host that failed it.
     pub(super) fn settle_slot(&mut self, number: usize) {
-        let Slot::Disk(disk) = self.slots[number];
-        if self.disks[disk].function.failure().is_some() {
-            self.end(Stop::DiskFailed { disk });
+        match self.slots[number] {
+            Slot::Disk(disk) => {
+                if self.disks[disk].function.failure().is_some() {
+                    self.end(Stop::DiskFailed { disk });
+                }
+            }
+            Slot::Nic(nic) => {
+                for frame in self.nics[nic].function.take_sent() {
+                    self.outputs.send(nic, frame);
+                }
+            }
         }
         let pin = slot::pin(number);
         let up = (0..self.slots.len())
@@ -47,12 +85,14 @@ impl Board {
     pub(super) fn slot_irq(&self, number: usize) -> bool {
         match self.slots[number] {
             Slot::Disk(disk) => self.disks[disk].irq(),
+            Slot::Nic(nic) => self.nics[nic].irq(),
         }
     }
 
     pub(super) fn slot_in(&self, number: usize, offset: u64, size_bytes: u8) -> u64 {
         match self.slots[number] {
             Slot::Disk(disk) => self.disks[disk].read(offset, size_bytes),
+            Slot::Nic(nic) => self.nics[nic].read(offset, size_bytes),
         }
     }
 
@@ -66,9 +106,17 @@ impl Board {
     ) {
         match self.slots[number] {
             Slot::Disk(disk) => self.disks[disk].write(ram, offset, size_bytes, value),
+            Slot::Nic(nic) => self.nics[nic].write(ram, offset, size_bytes, value),
         }
         self.settle_slot(number);
     }
+}
+
+/// The network cards of `config`.
+pub(super) fn nics(config: &MachineConfig) -> Vec<Transport<Net>> {
+    let nics = config.nics.iter();
+    nics.map(|nic| Transport::new(Net::new(nic.mac, nic.mtu)))
+        .collect()
 }
 
 /// A drive for each disk of `config`, with nothing in it.

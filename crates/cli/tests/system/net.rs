@@ -1,0 +1,258 @@
+//! Debian's kernel on a network: through passt, and beside another machine.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::linux_disks::md5sum;
+use crate::revirt::{Ran, Running, command, console_machine, guests, on, scratch, with};
+
+const LIMIT: Duration = Duration::from_secs(400);
+
+/// `PATH`, with `folder` in front.
+fn path_with(folder: &Path) -> OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path);
+    std::env::join_paths([folder.to_owned()].into_iter().chain(folders)).expect("plain paths")
+}
+
+fn passt() -> PathBuf {
+    guests().passt().expect("Debian's package can be fetched")
+}
+
+/// Starts to record `program`, run by the default guest, with passt in reach.
+fn record(dir: &Path, program: &str, options: &[&str]) -> Running {
+    record_with(&passt(), dir, program, options)
+}
+
+fn record_with(tools: &Path, dir: &Path, program: &str, options: &[&str]) -> Running {
+    let append = format!("console=ttyS0 quiet revirt.run=\"{program}\"");
+    let place = dir.to_str().expect("a plain path");
+    let arguments = ["record", "--json", "--append", &append, "-o", place];
+    let mut command = command(&[&arguments[..], options].concat());
+    let mut running = Running::start(command.env("PATH", path_with(tools))).within(LIMIT);
+    running.type_all(Vec::new());
+    running
+}
+
+/// Replays `dir` on `engines`, without any program in reach, and compares.
+fn assert_replays(dir: &Path, recorded: &Ran, engines: &[&str]) {
+    for engine in engines {
+        let place = dir.to_str().expect("a plain path");
+        let mut command = command(&["replay", "--json", "--engine", engine, place]);
+        let mut running = Running::start(command.env("PATH", "/nowhere")).within(LIMIT);
+        running.type_all(Vec::new());
+        let replayed = running.end().expect(0);
+        assert_eq!(replayed.text(), recorded.text());
+        assert_eq!(replayed.json()["outcome"], "complete");
+    }
+    on("verify", dir, &[]).expect(0);
+}
+
+/// The sums that `md5sum` printed.
+fn sums(ran: &Ran) -> Vec<String> {
+    let text = ran.text().replace('\r', "");
+    let sums = text.lines().filter_map(|line| line.strip_suffix("  -"));
+    sums.map(str::to_owned).collect()
+}
+
+/// The numbers to `last`, a line each: what `seq 1 LAST` prints.
+fn numbers(last: u32) -> String {
+    (1..=last).map(|n| format!("{n}\n")).collect()
+}
+
+/// A port that nobody has now.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are ports");
+    listener.local_addr().expect("it is bound").port()
+}
+
+/// Fetches `path` from port `port`, again and again until the guest serves.
+fn fetch(port: u16, path: &str) -> Vec<u8> {
+    let began = Instant::now();
+    while began.elapsed() < LIMIT {
+        let answer = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).and_then(|mut stream| {
+            stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+            stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).map(|_| answer)
+        });
+        match answer {
+            Ok(answer) if !answer.is_empty() => return answer,
+            _ => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
+    panic!("the guest serves nothing");
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "boots Linux: needs a release build")]
+fn a_page_is_fetched_from_the_guest_and_a_replay_is_equal_without_a_network() {
+    let (folder, dir) = scratch();
+    let ports = [free_port(), free_port()];
+    let program = "mkdir /tmp/www; seq 1 100000 >/tmp/www/numbers; httpd -p 80 -h /tmp/www; \
+                   ip addr show eth0; nc -l -p 81 | md5sum; echo all is done";
+    let forwards = [format!("{}:80", ports[0]), format!("tcp:{}:81", ports[1])];
+    let options = ["--forward", &forwards[0], "--forward", &forwards[1]];
+    let running = record(&dir, program, &options);
+    let answer = fetch(ports[0], "/numbers");
+    let numbers = numbers(100_000);
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK"));
+    assert!(answer.ends_with(numbers.as_bytes()));
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, ports[1])).expect("passt listens");
+    stream.write_all(numbers.as_bytes()).expect("it is read");
+    drop(stream);
+    let recorded = running.end().expect(0);
+    assert_eq!(recorded.json()["reason"], "powered-off");
+    let text = recorded.text();
+    assert!(text.contains("inet 10.0.2.15/24"), "{text}");
+    assert!(text.contains("all is done"), "{text}");
+    let file = folder.path().join("numbers");
+    fs::write(&file, &numbers).expect("there is room");
+    assert_eq!(sums(&recorded), [md5sum(&file)]);
+    assert_replays(&dir, &recorded, &["jit", "interp"]);
+    let info = on("info", &dir, &[]).expect(0).json();
+    assert_eq!(info["manifest"]["nics"][0]["mac"], "52:56:54:00:00:00");
+    let received = info["doors"]["network"]["bytes"].as_u64();
+    assert!(
+        received.is_some_and(|bytes| bytes > numbers.len() as u64),
+        "{info}"
+    );
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "boots Linux: needs a release build")]
+fn two_machines_on_a_socket_talk_and_each_replays_alone() {
+    let (folder, one) = scratch();
+    let two = folder.path().join("other");
+    let net = format!("socket={}", folder.path().join("wire").display());
+    let server = "ip addr add 10.1.0.1/24 dev eth0; nc -l -p 7 </bin/busybox | md5sum";
+    let client = "ip addr add 10.1.0.2/24 dev eth0; seq 1 200000 >/tmp/numbers; \
+                  until nc 10.1.0.1 7 </tmp/numbers >/tmp/got; do sleep 1; done; \
+                  md5sum </tmp/numbers; md5sum </tmp/got; md5sum </bin/busybox";
+    let serving = record(&one, server, &["--net", &net]);
+    let fetching = record(&two, client, &["--net", &net]);
+    let served = serving.end().expect(0);
+    let fetched = fetching.end().expect(0);
+    let [numbers, got, busybox] = sums(&fetched).try_into().expect("three of them");
+    assert_eq!(sums(&served), [numbers]);
+    assert_eq!(got, busybox);
+    assert_replays(&one, &served, &["jit"]);
+    assert_replays(&two, &fetched, &["jit"]);
+}
+
+/// A folder with a `passt` that is Debian's, and writes its number to `pid`.
+fn passt_with_pid(folder: &Path) -> (PathBuf, PathBuf) {
+    let tools = folder.join("tools");
+    let pid = folder.join("pid");
+    fs::create_dir(&tools).expect("there is room");
+    // As root it becomes another user, who must be able to write there.
+    fs::write(&pid, "").expect("there is room");
+    for (path, mode) in [(folder, 0o755), (pid.as_path(), 0o666)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("it is ours");
+    }
+    let script = format!(
+        "#!/bin/sh\nexec {}/passt \"$@\" --pid {}\n",
+        passt().display(),
+        pid.display()
+    );
+    let path = tools.join("passt");
+    fs::write(&path, script).expect("there is room");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    (tools, pid)
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "boots Linux: needs a release build")]
+fn a_guest_whose_passt_dies_goes_on_without_a_link() {
+    let (folder, dir) = scratch();
+    let (tools, pid) = passt_with_pid(folder.path());
+    let program = "echo carrier $(cat /sys/class/net/eth0/carrier); \
+                   while [ $(cat /sys/class/net/eth0/carrier) = 1 ]; do sleep 1; done; echo the link is down";
+    let mut running = record_with(&tools, &dir, program, &["--net", "passt"]);
+    running.wait_for("carrier 1");
+    let pid = fs::read_to_string(pid).expect("it was written");
+    let killed = Command::new("kill").args(["-KILL", pid.trim()]).status();
+    assert!(killed.expect("kill can be run").success());
+    let recorded = running.end().expect(0);
+    assert!(recorded.text().contains("the link is down"));
+    assert_eq!(recorded.json()["reason"], "powered-off");
+    assert_replays(&dir, &recorded, &["jit"]);
+    let log = on("log", &dir, &["--kind", "input"]).expect(0).json();
+    let events = log["events"].as_array().expect("there are events");
+    let links = events.iter().filter(|event| event["door"] == "link");
+    let texts: Vec<&str> = links.filter_map(|event| event["text"].as_str()).collect();
+    assert_eq!(texts, ["\\x00\\x01", "\\x00\\x00"], "put in, pulled out");
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "boots Linux: needs a release build")]
+fn a_hostile_peer_sends_frames_of_all_lengths_and_then_nonsense() {
+    let (folder, dir) = scratch();
+    let path = folder.path().join("wire");
+    let listener = UnixListener::bind(&path).expect("there is room");
+    let net = format!("socket={}", path.display());
+    let program =
+        "while [ $(cat /sys/class/net/eth0/carrier) = 1 ]; do sleep 1; done; ifconfig eth0";
+    let mut running = record(&dir, program, &["--net", &net]);
+    let (mut stream, _) = listener.accept().expect("it connects");
+    drop(listener);
+    running.wait_for("ReVirt guest ready");
+    for length in [
+        0, 1, 13, 14, 15, 60, 1514, 40_000, 65_534, 65_538, 65_539, 65_553,
+    ] {
+        let frame = vec![0xff; length as usize];
+        let head = u32::to_be_bytes(length);
+        let written = stream.write_all(&[&head[..], &frame].concat());
+        written.expect("the other end reads");
+    }
+    // Longer than any frame: nothing that follows can be believed.
+    stream.write_all(&[0xff; 100]).expect("the other end reads");
+    let recorded = running.end().expect(0);
+    assert!(
+        recorded.text().contains("RX packets:"),
+        "{}",
+        recorded.text()
+    );
+    assert_replays(&dir, &recorded, &["jit"]);
+}
+
+/// Records a bare kernel with `options`; it must not come to that.
+fn refused(path: &str, options: &[&str]) -> String {
+    let (_folder, dir) = scratch();
+    let verb = [OsString::from("record"), "-o".into(), dir.clone().into()];
+    let mut arguments = with(&verb, console_machine());
+    arguments.extend(options.iter().map(OsString::from));
+    let mut running = Running::start(command(&arguments).env("PATH", path));
+    running.type_all(Vec::new());
+    let ran = running.end().expect(2);
+    assert!(!dir.exists(), "nothing is left behind");
+    ran.stderr
+}
+
+#[test]
+fn what_stands_in_the_way_of_a_network_is_told_before_anything_is_recorded() {
+    let tools = path_with(&passt());
+    let tools = tools.to_str().expect("plain paths");
+    let said = refused("/nowhere", &["--net", "passt"]);
+    assert!(said.contains("sudo apt-get install passt"), "{said}");
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are ports");
+    let port = taken.local_addr().expect("it is bound").port();
+    let said = refused(tools, &["--forward", &format!("{port}:80")]);
+    let told = format!("port 127.0.0.1:{port}:80 can't be forwarded");
+    assert!(said.contains(&told), "{said}");
+    let said = refused(tools, &["--net", "tap=no-such-tap"]);
+    assert!(said.contains("ip tuntap add no-such-tap"), "{said}");
+    let said = refused(tools, &["--net", "socket=/nowhere/wire"]);
+    assert!(said.contains("name a path where you may write"), "{said}");
+    let said = refused(tools, &["--net", "none", "--forward", "8080:80"]);
+    assert!(said.contains("say --net passt"), "{said}");
+    let said = refused(tools, &["--net", "passt,mtu=20"]);
+    assert!(said.contains("from 68 to 65535"), "{said}");
+}

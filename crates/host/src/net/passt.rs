@@ -1,0 +1,181 @@
+//! passt: a network for a guest, made by an ordinary process of the user's.
+//!
+//! It speaks TCP and UDP with the guest and has ordinary sockets on the host;
+//! no privilege is needed. It is started with one end of a socket pair and
+//! sends itself into the background once all is set up, so that its exit code
+//! says whether it is; it ends when we do, or close our end.
+
+use std::fmt;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::str::FromStr;
+
+use rustix::io::FdFlags;
+
+use super::Error;
+
+/// The guest's address and its gateway's, given to it by DHCP: the same on
+/// every host.
+const ADDRESS: &str = "10.0.2.15";
+const NETMASK: &str = "255.255.255.0";
+const GATEWAY: &str = "10.0.2.2";
+
+/// What is forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// TCP connections.
+    Tcp,
+    /// UDP datagrams.
+    Udp,
+}
+
+/// A port of the host's that leads to one of the guest's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// What is forwarded.
+    pub protocol: Protocol,
+    /// Who may connect: those who reach this address of the host's.
+    pub address: Ipv4Addr,
+    /// The host's port.
+    pub host_port: u16,
+    /// The guest's.
+    pub guest_port: u16,
+}
+
+impl FromStr for Forward {
+    type Err = String;
+
+    /// `[tcp:|udp:][ADDRESS:]HOSTPORT:GUESTPORT`. Without an address, only the
+    /// host itself can connect.
+    fn from_str(text: &str) -> Result<Forward, String> {
+        let (protocol, rest) = match text.split_once(':') {
+            Some(("tcp", rest)) => (Protocol::Tcp, rest),
+            Some(("udp", rest)) => (Protocol::Udp, rest),
+            _ => (Protocol::Tcp, text),
+        };
+        let bad = || {
+            "write [tcp:|udp:][ADDRESS:]HOSTPORT:GUESTPORT, as in 8080:80 or 0.0.0.0:8080:80"
+                .to_owned()
+        };
+        let parts: Vec<&str> = rest.split(':').collect();
+        let (address, host, guest) = match parts.as_slice() {
+            [host, guest] => (Ipv4Addr::LOCALHOST, host, guest),
+            [address, host, guest] => (address.parse().map_err(|_| bad())?, host, guest),
+            _ => return Err(bad()),
+        };
+        let port = |text: &str| text.parse().ok().filter(|port| *port != 0).ok_or_else(bad);
+        Ok(Forward {
+            protocol,
+            address,
+            host_port: port(host)?,
+            guest_port: port(guest)?,
+        })
+    }
+}
+
+impl fmt::Display for Forward {
+    /// For people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match self.protocol {
+            Protocol::Tcp => "TCP",
+            Protocol::Udp => "UDP",
+        };
+        write!(
+            f,
+            "{protocol} {}:{} to port {}",
+            self.address, self.host_port, self.guest_port
+        )
+    }
+}
+
+impl Forward {
+    /// As passt wants it.
+    fn options(&self) -> [String; 2] {
+        let option = match self.protocol {
+            Protocol::Tcp => "-t",
+            Protocol::Udp => "-u",
+        };
+        let ports = format!("{}/{}:{}", self.address, self.host_port, self.guest_port);
+        [option.to_owned(), ports]
+    }
+}
+
+/// Starts passt for a wire that carries packets of `mtu` bytes.
+pub(super) fn start(mtu: u16, forwards: &[Forward]) -> Result<UnixStream, Error> {
+    let (ours, theirs) = UnixStream::pair()?;
+    // It finds its end by number.
+    rustix::io::fcntl_setfd(&theirs, FdFlags::empty()).map_err(io::Error::from)?;
+    let output = Command::new("passt")
+        .args(["--quiet", "--ipv4-only", "--no-map-gw"])
+        .args(["--address", ADDRESS, "--netmask", NETMASK])
+        .args(["--gateway", GATEWAY, "--mtu", &mtu.to_string()])
+        .args(["--fd", &theirs.as_raw_fd().to_string()])
+        .args(forwards.iter().flat_map(Forward::options))
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::NoPasst,
+            _ => Error::Passt {
+                said: error.to_string(),
+            },
+        })?;
+    if output.status.success() {
+        return Ok(ours);
+    }
+    Err(refusal(&String::from_utf8_lossy(&output.stderr)))
+}
+
+/// What to say of what passt said.
+fn refusal(said: &str) -> Error {
+    let mut lines = said.lines().map(str::trim).filter(|line| {
+        // Of the system log, and of root's rights that it gives up.
+        !line.is_empty() && !line.contains("to syslog") && !line.contains("Don't run as root")
+    });
+    let said = lines.next_back().unwrap_or("it said nothing").to_owned();
+    let port = said
+        .strip_prefix("Failed to bind any port for '")
+        .and_then(|rest| Some(rest.split_once('\'')?.0.split_once(' ')?.1));
+    match port {
+        Some(port) => Error::Port {
+            port: port.replace('/', ":"),
+        },
+        None => Error::Passt { said },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forward_is_read_in_all_forms() {
+        let forward = |text: &str| text.parse::<Forward>().expect("a good one").options();
+        assert_eq!(forward("8080:80"), ["-t", "127.0.0.1/8080:80"]);
+        assert_eq!(forward("tcp:8080:80"), ["-t", "127.0.0.1/8080:80"]);
+        assert_eq!(forward("udp:0.0.0.0:53:5353"), ["-u", "0.0.0.0/53:5353"]);
+        for text in [
+            "",
+            "80",
+            "80:",
+            "0:80",
+            "80:65536",
+            "x:80:80",
+            "icmp:80:80",
+            "1:2:3:4",
+        ] {
+            assert!(text.parse::<Forward>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_passt_says_is_told() {
+        let said = "Failed to send 57 bytes to syslog\nFailed to bind any port for '-t 127.0.0.1/80:80', exiting\n";
+        assert!(matches!(refusal(said), Error::Port { port } if port == "127.0.0.1:80:80"));
+        let said = "No external routable interface for any IP protocol\n";
+        assert!(matches!(refusal(said), Error::Passt { said } if said.starts_with("No ext")));
+        assert!(matches!(refusal(""), Error::Passt { .. }));
+    }
+}
