@@ -159,6 +159,9 @@ pub(crate) struct Machine {
     /// than once. Without an address only the host itself can connect
     #[arg(long, value_name = "[tcp:|udp:][ADDRESS:]HOSTPORT:GUESTPORT")]
     pub(crate) forward: Vec<Forward>,
+    /// A second serial port (ttyS1), whose output goes to this new file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) serial2: Option<PathBuf>,
     /// The processor: a level of x86-64
     #[arg(long, value_enum, default_value_t)]
     pub(crate) cpu: Processor,
@@ -239,6 +242,9 @@ pub(crate) struct Replay {
     /// than once. Its contents must be those that the recording began with
     #[arg(long, value_name = "FILE[,format=raw|qcow2]")]
     pub(crate) base: Vec<DiskOption>,
+    /// Write the output of the second serial port to this new file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) serial2: Option<PathBuf>,
     /// Test the checks: flip a bit of guest memory after so many branches
     #[arg(long, value_name = "ADDRESS:BIT@BRANCHES")]
     pub(crate) inject_flip: Option<Flip>,

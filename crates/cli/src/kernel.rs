@@ -46,6 +46,9 @@ pub(crate) fn machine(
     config.append = append;
     config.rng_seed = host::entropy()?;
     config.debug_exit = arguments.debug_exit;
+    // A kernel for tests needs none, and finds the machine as it always was.
+    config.has_serial2 = arguments.serial2.is_some();
+    config.has_rng = config.boot != BootKind::Multiboot;
     disks::configure(&mut config, drives);
     network::configure(&mut config, cards);
     Ok((config, images))

@@ -14,7 +14,7 @@ use crate::disks;
 use crate::exit::Exit;
 use crate::kernel;
 use crate::network;
-use crate::outside::Outside;
+use crate::outside::{Outside, Screen};
 use crate::report::Report;
 use crate::statistics;
 
@@ -42,10 +42,11 @@ pub(crate) fn run(arguments: &Run, report: &Report) -> Result<Exit> {
     let cards = network::cards(&arguments.machine)?;
     let (config, images) = kernel::machine(&arguments.machine, &drives, &cards, report)?;
     let disks = disks::forgotten(drives)?;
+    let screen = Screen::open(arguments.machine.serial2.as_deref())?;
     let console = open(&arguments.machine, report)?;
     let wires = network::connect(&cards, console.arrivals())?;
     let how = how(&arguments.machine, engine);
-    let begin = || Outside::begin(console, wires, *report);
+    let begin = || Outside::begin(console, screen, wires, *report);
     let ended = session::run(&config, &images, how, disks, begin)?;
     let counts = counts(&arguments.machine, &ended);
     let text = format!("{}.{}", what_happened(&ended), statistics::lines(counts));
@@ -71,6 +72,7 @@ pub(crate) fn record(arguments: &Record, report: &Report) -> Result<Exit> {
         disks: disks::describe(&drives, arguments.embed),
         nics: network::describe(&cards),
     };
+    let screen = Screen::open(arguments.machine.serial2.as_deref())?;
     let console = open(&arguments.machine, report)?;
     let wires = network::connect(&cards, console.arrivals())?;
     let ended = session::record(
@@ -80,7 +82,7 @@ pub(crate) fn record(arguments: &Record, report: &Report) -> Result<Exit> {
         how(&arguments.machine, engine),
         about,
         |layout| disks::kept(drives, arguments.embed, layout, report),
-        || Outside::begin(console, wires, *report),
+        || Outside::begin(console, screen, wires, *report),
     )?;
     if !arguments.embed {
         // What was recorded stands, but only the image as it was replays it.

@@ -1,30 +1,54 @@
 //! The world of a live guest, made of what `host` offers.
 
+use std::fs::File;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::time::Duration;
 
+use anyhow::{Result, anyhow};
 use host::net::Wire;
 use host::{Clock, Console, Wanted};
+use machine::ENTROPY_BYTES_MAX;
 use session::{Arrival, OutputPort, Room, World};
 
 use crate::report::Report;
 
 /// Where the guest's output goes: its console to standard output, its debug
-/// port to standard error.
+/// port to standard error, its second serial port to a file.
 #[derive(Debug)]
-pub(crate) struct Screen(host::Screen);
+pub(crate) struct Screen {
+    console: host::Screen,
+    /// `None`: what is printed there is not kept.
+    serial2: Option<File>,
+}
 
 impl Screen {
-    pub(crate) fn open() -> Screen {
-        Screen(host::Screen::open())
+    /// With a new file at `serial2`, if there is to be one.
+    pub(crate) fn open(serial2: Option<&Path>) -> Result<Screen> {
+        let file = serial2.map(|path| {
+            File::create_new(path).map_err(|error| {
+                anyhow!(
+                    "{} can't be made ({error}): name a new file with --serial2",
+                    path.display()
+                )
+            })
+        });
+        Ok(Screen {
+            console: host::Screen::open(),
+            serial2: file.transpose()?,
+        })
     }
 }
 
 impl session::Screen for Screen {
     fn print(&mut self, port: OutputPort, bytes: &[u8]) -> io::Result<()> {
         match port {
-            OutputPort::Console => self.0.print(bytes),
+            OutputPort::Console => self.console.print(bytes),
             OutputPort::Debug => io::stderr().write_all(bytes),
+            OutputPort::Serial2 => self
+                .serial2
+                .as_mut()
+                .map_or(Ok(()), |file| file.write_all(bytes)),
             // There is no network in a replay.
             OutputPort::Network(_) => Ok(()),
         }
@@ -43,11 +67,16 @@ pub(crate) struct Outside {
 
 impl Outside {
     /// Its clock starts now.
-    pub(crate) fn begin(console: Console, wires: Vec<Wire>, report: Report) -> Outside {
+    pub(crate) fn begin(
+        console: Console,
+        screen: Screen,
+        wires: Vec<Wire>,
+        report: Report,
+    ) -> Outside {
         Outside {
             console,
             wires,
-            screen: Screen::open(),
+            screen,
             clock: Clock::new(),
             report,
         }
@@ -101,6 +130,10 @@ impl World for Outside {
     fn take(&mut self, room: Room) -> Option<Arrival> {
         let arrival = self.console.arrivals().take(wanted(room))?;
         self.sort(arrival)
+    }
+
+    fn entropy(&mut self) -> io::Result<[u8; ENTROPY_BYTES_MAX]> {
+        host::entropy().map_err(io::Error::other)
     }
 
     fn is_over(&self) -> bool {

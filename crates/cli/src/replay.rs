@@ -28,7 +28,7 @@ struct Screening {
 impl Screening {
     /// With a bar if there is a terminal for it: not where the guest's console
     /// is shown, which tells as much and would be garbled.
-    fn new(report: &Report) -> Screening {
+    fn new(screen: Screen, report: &Report) -> Screening {
         let shown = !report.is_json() && io::stderr().is_terminal() && !io::stdout().is_terminal();
         let target = if shown {
             ProgressDrawTarget::stderr()
@@ -40,10 +40,7 @@ impl Screening {
         )
         .expect("the template is well-formed");
         let bar = ProgressBar::with_draw_target(None, target).with_style(style);
-        Screening {
-            screen: Screen::open(),
-            bar,
-        }
+        Screening { screen, bar }
     }
 }
 
@@ -69,7 +66,8 @@ pub(crate) fn replay(arguments: &Replay, report: &Report) -> Result<Exit> {
     };
     let recording = Recording::open(&arguments.dir)?;
     let disks = disks::recorded(&recording, &arguments.base, report)?;
-    let mut screening = Screening::new(report);
+    let screen = Screen::open(arguments.serial2.as_deref())?;
+    let mut screening = Screening::new(screen, report);
     let replayed = session::replay(&recording, options, disks, &mut screening);
     screening.bar.finish_and_clear();
     let replayed = replayed?;

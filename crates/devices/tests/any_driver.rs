@@ -7,11 +7,13 @@
 
 #[path = "../../../fuzz/bodies/driver.rs"]
 mod body;
+#[path = "../../../fuzz/bodies/dice.rs"]
+mod dice;
 #[path = "../../../fuzz/bodies/wire.rs"]
 mod wire;
 
 use devices::InMemory;
-use devices::virtio::{Block, Function, Net, Transport};
+use devices::virtio::{Block, Function, Net, Rng, Transport};
 use memory::Ram;
 use proptest::prelude::*;
 
@@ -56,8 +58,18 @@ fn each_register_of_a_network_card_takes_each_width() {
     touch_everything(card());
 }
 
+#[test]
+fn each_register_of_a_source_of_entropy_takes_each_width() {
+    touch_everything(Rng::default());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_driver_of_a_source_of_entropy(data in prop::collection::vec(any::<u8>(), 0..600)) {
+        body::drive(Rng::default, dice::bring, &data);
+    }
 
     #[test]
     fn any_driver_of_a_disk(data in prop::collection::vec(any::<u8>(), 0..600)) {

@@ -7,7 +7,7 @@
 mod virtio;
 
 use cpu::{Bus, Refused};
-use devices::virtio::{Block, Net, Transport};
+use devices::virtio::{Block, Net, Rng, Transport};
 use devices::{
     Delivery, Device, IoApic, Keyboard, LocalApic, Message, Pics, Pit, Power, Rtc, Switch, Uart,
 };
@@ -22,6 +22,8 @@ use crate::{Clock, MachineConfig, Stop};
 pub(crate) mod place {
     /// COM1.
     pub(crate) const UART: u16 = 0x3f8;
+    /// COM2.
+    pub(crate) const UART2: u16 = 0x2f8;
     /// The power-management block.
     pub(crate) const POWER: u16 = 0x600;
     /// The reset control register.
@@ -37,6 +39,7 @@ pub(crate) mod place {
 pub(crate) mod irq {
     pub(crate) const TIMER: u8 = 0;
     pub(crate) const KEYBOARD: u8 = 1;
+    pub(crate) const UART2: u8 = 3;
     pub(crate) const UART: u8 = 4;
     pub(crate) const RTC: u8 = 8;
     /// The system control interrupt: level-triggered.
@@ -56,6 +59,7 @@ enum Port {
     RtcIndex,
     RtcData,
     Uart(u8),
+    Uart2(u8),
     Power(u16),
     Reset,
     Debug,
@@ -74,6 +78,7 @@ impl Port {
             0x70 => Port::RtcIndex,
             0x71 => Port::RtcData,
             0x3f8..=0x3ff => Port::Uart((port - place::UART) as u8),
+            0x2f8..=0x2ff => Port::Uart2((port - place::UART2) as u8),
             0x600..=0x60b => Port::Power(port - place::POWER),
             place::RESET => Port::Reset,
             place::DEBUG => Port::Debug,
@@ -93,10 +98,13 @@ pub(crate) struct Board {
     pub(crate) pit: Pit,
     pub(crate) rtc: Rtc,
     pub(crate) uart: Uart,
+    /// Nothing comes in there, and what goes out need not be looked at.
+    pub(crate) uart2: Option<Uart>,
     pub(crate) keyboard: Keyboard,
     pub(crate) power: Power,
     pub(crate) disks: Vec<Transport<Block>>,
     pub(crate) nics: Vec<Transport<Net>>,
+    pub(crate) rng: Option<Transport<Rng>>,
     /// Which virtio device stands where.
     slots: Vec<Slot>,
     pub(crate) outputs: Outputs,
@@ -128,10 +136,12 @@ impl Board {
             pit: Pit::new(),
             rtc: Rtc::new(config.start_unix_s, low, high),
             uart: Uart::new(),
+            uart2: config.has_serial2.then(Uart::new),
             keyboard: Keyboard::new(),
             power: Power::new(),
             disks: virtio::empty_drives(config),
             nics: virtio::nics(config),
+            rng: virtio::rng(config),
             slots: slot::slots(config),
             outputs: Outputs::default(),
             resets: 0,
@@ -271,6 +281,26 @@ impl Board {
         self.set_line(irq::UART, self.uart.irq());
     }
 
+    /// Reads the second serial port; as nothing does where there is none.
+    fn uart2_in(&mut self, offset: u8) -> u8 {
+        let Some(uart) = &mut self.uart2 else {
+            return 0xff;
+        };
+        let byte = uart.read(offset);
+        let irq = uart.irq();
+        self.set_line(irq::UART2, irq);
+        byte
+    }
+
+    fn uart2_out(&mut self, offset: u8, value: u8) {
+        let Some(uart) = &mut self.uart2 else { return };
+        if let Some(byte) = uart.write(offset, value) {
+            self.outputs.print2(byte);
+        }
+        let irq = uart.irq();
+        self.set_line(irq::UART2, irq);
+    }
+
     fn settle_keyboard(&mut self) {
         self.set_line(irq::KEYBOARD, self.keyboard.irq());
     }
@@ -316,6 +346,7 @@ impl Board {
                 self.settle_uart();
                 byte
             }
+            Port::Uart2(offset) => self.uart2_in(offset),
             Port::Power(offset) => {
                 let byte = self.power.read(now_ns, offset);
                 self.settle_power();
@@ -361,6 +392,7 @@ impl Board {
                 }
                 self.settle_uart();
             }
+            Port::Uart2(offset) => self.uart2_out(offset, value),
             Port::Power(offset) => {
                 let switch = self.power.write(now_ns, offset, value);
                 self.settle_power();
@@ -557,7 +589,7 @@ mod tests {
     use seal::Digest;
 
     use super::*;
-    use crate::{DiskConfig, NicConfig, saved};
+    use crate::{DiskConfig, NicConfig, Output, OutputPort, saved};
 
     fn rig() -> (Board, Ram) {
         let ram = Ram::new(1 << 20).expect("a small mapping");
@@ -569,6 +601,8 @@ mod tests {
             })
             .into();
         config.nics = vec![NicConfig::default(); 2];
+        config.has_rng = true;
+        config.has_serial2 = true;
         let mut board = Board::new(&config, &ram);
         let contents = |disk: &DiskConfig| InMemory(vec![7; 512 * disk.sectors as usize]);
         let disks = config
@@ -642,7 +676,7 @@ mod tests {
             assert_eq!(read(&mut board, 0x100), 8 << number);
         }
         assert_eq!(
-            board.read(&ram, 0, Physical(slot::address(4)), 4),
+            board.read(&ram, 0, Physical(slot::address(5)), 4),
             0xffff_ffff
         );
         let config = MachineConfig::new(1 << 20, Digest::default(), 0);
@@ -651,6 +685,19 @@ mod tests {
             board.insert_disks(&config, vec![disk]),
             Err(crate::Error::WrongDisks { .. })
         ));
+    }
+
+    #[test]
+    fn the_second_serial_port_prints_and_interrupts_where_there_is_one() {
+        let (mut board, ram) = rig();
+        board.port_out(&ram, 0, place::UART2, 1, b'x'.into());
+        let port = OutputPort::Serial2;
+        let bytes = b"x".to_vec();
+        assert_eq!(board.outputs.take(), [Output { port, bytes }]);
+        board.uart2 = None;
+        board.port_out(&ram, 0, place::UART2, 1, b'x'.into());
+        assert_eq!(board.outputs.take(), []);
+        assert_eq!(board.port_in(&ram, 0, place::UART2 + 5, 1), 0xff);
     }
 
     #[test]
@@ -679,11 +726,12 @@ mod tests {
         Type(u8),
         Frame(u16),
         Link(bool),
+        Entropy(u8),
     }
 
     fn port() -> impl Strategy<Value = u16> {
-        const KNOWN: [u16; 10] = [
-            0x20, 0x40, 0x60, 0x70, 0x92, 0xa0, 0x3f8, 0x4d0, 0x600, 0xcf8,
+        const KNOWN: [u16; 11] = [
+            0x20, 0x40, 0x60, 0x70, 0x92, 0xa0, 0x2f8, 0x3f8, 0x4d0, 0x600, 0xcf8,
         ];
         prop_oneof![
             (prop::sample::select(&KNOWN[..]), 0u16..12).prop_map(|(p, n)| p + n),
@@ -696,7 +744,7 @@ mod tests {
         let place = prop_oneof![
             (0u64..0x100).prop_map(|n| LocalApic::ADDRESS + 16 * n),
             (0u64..0x20).prop_map(|n| IoApic::ADDRESS + n),
-            (0usize..5, 0u64..0x140).prop_map(|(n, offset)| slot::address(n) + offset),
+            (0usize..6, 0u64..0x140).prop_map(|(n, offset)| slot::address(n) + offset),
             any::<u64>(),
         ];
         let number = prop_oneof![
@@ -715,6 +763,7 @@ mod tests {
             1 => any::<u8>().prop_map(Access::Type),
             1 => any::<u16>().prop_map(Access::Frame),
             1 => any::<bool>().prop_map(Access::Link),
+            1 => any::<u8>().prop_map(Access::Entropy),
         ]
     }
 
@@ -736,6 +785,7 @@ mod tests {
             Access::Type(byte) => drop(board.type_bytes(&[byte])),
             Access::Frame(bytes) => drop(board.receive(ram, 1, &vec![1; bytes.into()])),
             Access::Link(is_up) => drop(board.set_link(1, is_up)),
+            Access::Entropy(bytes) => drop(board.bring_entropy(ram, &vec![1; bytes.into()])),
         }
         board.fire(*now);
     }

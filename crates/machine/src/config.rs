@@ -63,6 +63,10 @@ pub struct MachineConfig {
     pub disks: Vec<DiskConfig>,
     /// Its network cards, likewise. The guest finds them after the disks.
     pub nics: Vec<NicConfig>,
+    /// Whether it has a source of entropy, which the guest finds last.
+    pub has_rng: bool,
+    /// Whether it has a second serial port, COM2.
+    pub has_serial2: bool,
     /// The machine's revision: [`MODEL_REVISION`] of the program that made it.
     pub revision: u32,
 }
@@ -119,6 +123,8 @@ impl MachineConfig {
             debug_exit: false,
             disks: Vec::new(),
             nics: Vec::new(),
+            has_rng: false,
+            has_serial2: false,
             revision: MODEL_REVISION,
         }
     }
@@ -149,7 +155,7 @@ impl MachineConfig {
         let slots = slot::slots(self).len();
         if slots > slot::COUNT_MAX {
             let reason = format!(
-                "{slots} disks and network cards: at most {} fit",
+                "{slots} disks, network cards and sources of entropy: at most {} fit",
                 slot::COUNT_MAX
             );
             return Err(Error::Config { reason });
@@ -286,6 +292,12 @@ struct Stored {
     /// Absent in what was written before there were network cards.
     #[n(13)]
     nics: Option<Vec<StoredNic>>,
+    /// Absent in what was written before there were sources of entropy.
+    #[n(14)]
+    has_rng: Option<bool>,
+    /// Absent in what was written before there were second serial ports.
+    #[n(15)]
+    has_serial2: Option<bool>,
 }
 
 /// [`DiskConfig`] on disk.
@@ -352,6 +364,8 @@ impl Stored {
             revision: Some(config.revision),
             nics: (!config.nics.is_empty())
                 .then(|| config.nics.iter().map(StoredNic::of).collect()),
+            has_rng: config.has_rng.then_some(true),
+            has_serial2: config.has_serial2.then_some(true),
         }
     }
 
@@ -380,6 +394,8 @@ impl Stored {
                 .into_iter()
                 .map(StoredNic::into_config)
                 .collect(),
+            has_rng: self.has_rng.unwrap_or(false),
+            has_serial2: self.has_serial2.unwrap_or(false),
             revision: self.revision.unwrap_or(0),
         })
     }
@@ -443,6 +459,8 @@ mod tests {
                 mac: [2, 0, 0, 0, 0, 1],
                 mtu: 1500,
             }],
+            has_rng: true,
+            has_serial2: true,
             ..MachineConfig::new(512 << 20, Digest([9; 32]), 1_700_000_000)
         };
         assert_eq!(

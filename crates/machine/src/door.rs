@@ -30,6 +30,9 @@ pub enum Input {
         /// Whether there is a wire now.
         is_up: bool,
     },
+    /// Random bytes, when the guest [wants](crate::Machine::wants_entropy)
+    /// some: at most [`crate::ENTROPY_BYTES_MAX`].
+    Entropy(Vec<u8>),
 }
 
 /// Where something went out.
@@ -39,6 +42,8 @@ pub enum OutputPort {
     Console,
     /// Port 0xe9, where test kernels and firmware print.
     Debug,
+    /// The second serial port.
+    Serial2,
     /// The network card of this number. Each frame is an output of its own.
     Network(usize),
 }

@@ -32,7 +32,7 @@ mod slot;
 pub use clock::Clock;
 pub use config::{BootKind, DiskConfig, Images, MODEL_REVISION, MachineConfig, NicConfig};
 pub use cpu::{Count, Difference, Model as CpuModel, Registers, Until};
-pub use devices::virtio::{FRAME_BYTES_MAX, Reception};
+pub use devices::virtio::{ENTROPY_BYTES_MAX, FRAME_BYTES_MAX, Reception};
 pub use devices::{Backing, Failed, SECTOR_BYTES};
 pub use door::{Input, Output, OutputPort, Stop};
 pub use error::Error;

@@ -1,7 +1,7 @@
 //! The machine and its run loop.
 
 use cpu::{Count, Cpu, Engine, Exit, Interpreter, Model, Registers, Until, encode_registers};
-use devices::virtio::Reception;
+use devices::virtio::{Reception, Transport};
 use devices::{Backing, Failed};
 use jit::Jit;
 use memory::Ram;
@@ -240,12 +240,21 @@ impl Machine {
             }
             Input::Frame { nic, bytes } => self.board.receive(&self.cpu.ram, *nic, bytes),
             Input::Link { nic, is_up } => self.board.set_link(*nic, *is_up),
+            Input::Entropy(bytes) => self.board.bring_entropy(&self.cpu.ram, bytes),
         }
     }
 
     /// What would become of a frame that came to network card `nic` now.
     pub fn reception(&self, nic: usize) -> Reception {
         self.board.reception(nic)
+    }
+
+    /// Whether the guest waits for random bytes.
+    pub fn wants_entropy(&self) -> bool {
+        self.board
+            .rng
+            .as_ref()
+            .is_some_and(Transport::wants_entropy)
     }
 
     /// How many more console bytes the machine takes now.

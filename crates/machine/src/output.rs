@@ -25,6 +25,7 @@ impl<T> std::fmt::Debug for Undebugged<T> {
 mod tag {
     pub(super) const CONSOLE: u8 = 0;
     pub(super) const DEBUG: u8 = 1;
+    pub(super) const SERIAL2: u8 = 2;
     pub(super) const NETWORK: u8 = 16;
 }
 
@@ -32,6 +33,11 @@ impl Outputs {
     /// `byte` goes out at the serial console.
     pub(crate) fn print(&mut self, byte: u8) {
         self.put(OutputPort::Console, tag::CONSOLE, byte);
+    }
+
+    /// `byte` goes out at the second serial port.
+    pub(crate) fn print2(&mut self, byte: u8) {
+        self.put(OutputPort::Serial2, tag::SERIAL2, byte);
     }
 
     /// `byte` goes out at the debug port.

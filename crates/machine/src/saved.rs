@@ -1,6 +1,6 @@
 //! The state of the board, saved: every device's and the clock's.
 
-use devices::virtio::state::{BlockState, NetState, TransportState};
+use devices::virtio::state::{BlockState, NetState, RngState, TransportState};
 use devices::{Damaged, Device, state};
 use minicbor::{Decode, Encode};
 
@@ -35,6 +35,10 @@ struct BoardState {
     resets: u64,
     #[n(11)]
     nics: Vec<TransportState<NetState>>,
+    #[n(12)]
+    rng: Option<TransportState<RngState>>,
+    #[n(13)]
+    uart2: Option<state::UartState>,
 }
 
 /// The state of `board` as bytes (CBOR, numbered fields).
@@ -52,6 +56,8 @@ pub(crate) fn save(board: &Board) -> Vec<u8> {
         disks: board.disks.iter().map(Device::save).collect(),
         resets: board.resets,
         nics: board.nics.iter().map(Device::save).collect(),
+        rng: board.rng.as_ref().map(Device::save),
+        uart2: board.uart2.as_ref().map(Device::save),
     };
     minicbor::to_vec(state).expect("a vector takes every byte")
 }
@@ -75,7 +81,11 @@ pub(crate) fn restore(board: &mut Board, bytes: &[u8]) -> Result<(), Error> {
     board.keyboard.restore(state.keyboard).map_err(damaged)?;
     board.power.restore(state.power).map_err(damaged)?;
     restore_all(&mut board.disks, state.disks, "disks").map_err(damaged)?;
-    restore_all(&mut board.nics, state.nics, "network cards").map_err(damaged)
+    restore_all(&mut board.nics, state.nics, "network cards").map_err(damaged)?;
+    let uart2 = state.uart2.into_iter().collect();
+    restore_all(board.uart2.as_mut_slice(), uart2, "second serial ports").map_err(damaged)?;
+    let rng = state.rng.into_iter().collect();
+    restore_all(board.rng.as_mut_slice(), rng, "sources of entropy").map_err(damaged)
 }
 
 /// Restores devices of which a machine may have several.

@@ -21,12 +21,16 @@ pub(crate) enum Slot {
     Disk(usize),
     /// The network card of this number.
     Nic(usize),
+    /// The source of entropy.
+    Rng,
 }
 
 /// The slots of a machine of `config`.
 pub(crate) fn slots(config: &MachineConfig) -> Vec<Slot> {
     let disks = (0..config.disks.len()).map(Slot::Disk);
-    disks.chain((0..config.nics.len()).map(Slot::Nic)).collect()
+    let nics = (0..config.nics.len()).map(Slot::Nic);
+    let rng = config.has_rng.then_some(Slot::Rng);
+    disks.chain(nics).chain(rng).collect()
 }
 
 /// Where the registers of slot `number` are.

@@ -10,6 +10,7 @@ pub(crate) fn body(input: &Input) -> Body {
         Input::Console(bytes) => (Door::Console, bytes.clone()),
         Input::PowerButton => (Door::PowerButton, Vec::new()),
         Input::Frame { nic, bytes } => (Door::Network, [&[number(*nic)], &bytes[..]].concat()),
+        Input::Entropy(bytes) => (Door::Entropy, bytes.clone()),
         Input::Link { nic, is_up } => (Door::Link, vec![number(*nic), u8::from(*is_up)]),
     };
     Body::Input { door, bytes }
@@ -38,7 +39,8 @@ pub(crate) fn input(body: &Body) -> Option<Input> {
             nic: (*nic).into(),
             is_up: *is_up == 1,
         }),
-        (Door::Entropy | Door::Network | Door::Link, _) => None,
+        (Door::Entropy, bytes) => Some(Input::Entropy(bytes.to_vec())),
+        (Door::Network | Door::Link, _) => None,
     }
 }
 
@@ -52,6 +54,7 @@ mod tests {
             Input::ClockSample { host_ns: 7 },
             Input::Console(vec![1, 2]),
             Input::PowerButton,
+            Input::Entropy(vec![3; 64]),
             Input::Frame {
                 nic: 3,
                 bytes: vec![0xff; 60],
@@ -72,7 +75,6 @@ mod tests {
             (Door::Network, vec![]),
             (Door::Link, vec![0]),
             (Door::Link, vec![0, 2]),
-            (Door::Entropy, vec![1]),
         ] {
             assert_eq!(input(&Body::Input { door, bytes }), None);
         }

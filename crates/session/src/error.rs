@@ -20,6 +20,9 @@ pub enum Error {
         /// What the host says.
         source: io::Error,
     },
+    /// The host gave no random bytes.
+    #[error("{0}")]
+    Entropy(#[source] io::Error),
     /// Something could not be read.
     #[error("{path} can't be read ({source}): check that it exists and that you may read it", path = path.display())]
     Read {

@@ -147,6 +147,7 @@ impl<'a> Live<'a> {
             while let Some(arrival) = self.arrival() {
                 self.arrive(arrival, false)?;
             }
+            self.give_entropy(false)?;
             if self.world.is_over() {
                 return Ok(End {
                     reason: EndReason::Stopped,
@@ -209,6 +210,9 @@ impl<'a> Live<'a> {
     fn idle(&mut self, deadline_ns: Option<u64>) -> Result<(), Error> {
         if !self.typed.is_empty() && self.machine.console_room() > 0 {
             return self.give_typed(true);
+        }
+        if self.machine.wants_entropy() {
+            return self.give_entropy(true);
         }
         let room = self.room();
         if let Some(arrival) = self.world.wait(deadline_ns, room) {
@@ -280,6 +284,15 @@ impl<'a> Live<'a> {
         }
         let bytes = self.typed.drain(..count).collect();
         self.bring(&Input::Console(bytes), is_idle)
+    }
+
+    /// Gives the machine random bytes, if it wants some.
+    fn give_entropy(&mut self, is_idle: bool) -> Result<(), Error> {
+        if !self.machine.wants_entropy() {
+            return Ok(());
+        }
+        let bytes = self.world.entropy().map_err(Error::Entropy)?;
+        self.bring(&Input::Entropy(bytes.into()), is_idle)
     }
 
     fn sample(&mut self) -> Result<(), Error> {

@@ -5,6 +5,8 @@
 
 use std::io;
 
+use machine::ENTROPY_BYTES_MAX;
+
 pub use machine::OutputPort;
 
 /// Something from outside that concerns a running guest.
@@ -53,6 +55,9 @@ pub trait World: Screen {
 
     /// What has arrived, if anything has that there is `room` for.
     fn take(&mut self, room: Room) -> Option<Arrival>;
+
+    /// Random bytes.
+    fn entropy(&mut self) -> io::Result<[u8; ENTROPY_BYTES_MAX]>;
 
     /// Whether the run is to end now. Once true, it stays so.
     fn is_over(&self) -> bool;

@@ -12,6 +12,7 @@ mod disks;
 mod endings;
 mod inspection;
 mod linux;
+mod linux_devices;
 mod linux_disks;
 mod net;
 mod recording;

@@ -20,6 +20,7 @@ mod function;
 mod net;
 mod queue;
 mod registers;
+mod rng;
 mod transport;
 
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use chain::Chain;
 pub use function::{Broken, Function};
 pub use net::{FRAME_BYTES_MAX, Net, Reception};
 pub use queue::{Queue, Queues};
+pub use rng::{ENTROPY_BYTES_MAX, Rng};
 pub use transport::Transport;
 
 pub mod state {
@@ -37,6 +39,7 @@ pub mod state {
     pub use super::block::BlockState;
     pub use super::net::NetState;
     pub use super::queue::QueueState;
+    pub use super::rng::RngState;
     pub use super::transport::TransportState;
 }
 

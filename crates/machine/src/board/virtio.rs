@@ -1,7 +1,7 @@
 //! The virtio devices on the board: their slots, their interrupt lines, and
 //! what becomes of a host that fails them.
 
-use devices::virtio::{Block, Net, Reception, Transport};
+use devices::virtio::{Block, Net, Reception, Rng, Transport};
 use devices::{Backing, Failed};
 use memory::Ram;
 
@@ -51,6 +51,14 @@ impl Board {
         card.is_some()
     }
 
+    /// Random bytes come in. Returns whether anyone wanted them.
+    pub(crate) fn bring_entropy(&mut self, ram: &Ram, bytes: &[u8]) -> bool {
+        let rng = self.rng.as_mut();
+        let is_taken = rng.is_some_and(|rng| rng.bring_entropy(ram, bytes));
+        self.settle(Slot::Rng);
+        is_taken
+    }
+
     /// Sees to the device in `slot`, if there is one.
     fn settle(&mut self, slot: Slot) {
         if let Some(number) = self.slots.iter().position(|other| *other == slot) {
@@ -72,6 +80,7 @@ impl Board {
                     self.outputs.send(nic, frame);
                 }
             }
+            Slot::Rng => {}
         }
         let pin = slot::pin(number);
         let up = (0..self.slots.len())
@@ -86,6 +95,7 @@ impl Board {
         match self.slots[number] {
             Slot::Disk(disk) => self.disks[disk].irq(),
             Slot::Nic(nic) => self.nics[nic].irq(),
+            Slot::Rng => self.rng.as_ref().is_some_and(Transport::irq),
         }
     }
 
@@ -93,6 +103,10 @@ impl Board {
         match self.slots[number] {
             Slot::Disk(disk) => self.disks[disk].read(offset, size_bytes),
             Slot::Nic(nic) => self.nics[nic].read(offset, size_bytes),
+            Slot::Rng => self
+                .rng
+                .as_ref()
+                .map_or(0, |rng| rng.read(offset, size_bytes)),
         }
     }
 
@@ -107,9 +121,19 @@ impl Board {
         match self.slots[number] {
             Slot::Disk(disk) => self.disks[disk].write(ram, offset, size_bytes, value),
             Slot::Nic(nic) => self.nics[nic].write(ram, offset, size_bytes, value),
+            Slot::Rng => {
+                if let Some(rng) = &mut self.rng {
+                    rng.write(ram, offset, size_bytes, value);
+                }
+            }
         }
         self.settle_slot(number);
     }
+}
+
+/// The source of entropy of `config`, if it has one.
+pub(super) fn rng(config: &MachineConfig) -> Option<Transport<Rng>> {
+    config.has_rng.then(|| Transport::new(Rng::default()))
 }
 
 /// The network cards of `config`.

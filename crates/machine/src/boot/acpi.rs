@@ -46,7 +46,7 @@ pub(super) fn load(config: &MachineConfig, ram: &Ram) -> Result<Physical, Error>
         Ok(at)
     };
     let facs_at = put(&bytes_of(&FACS::new()))?;
-    let dsdt_at = put(&dsdt(slot::slots(config).len()))?;
+    let dsdt_at = put(&dsdt(slot::slots(config).len(), config.has_serial2))?;
     let fadt_at = put(&fadt(facs_at, dsdt_at))?;
     let madt_at = put(&madt(config.vcpus))?;
     let mut xsdt = XSDT::new(OEM, OEM_TABLE, OEM_REVISION);
@@ -146,12 +146,16 @@ fn madt(vcpus: u32) -> Vec<u8> {
 
 /// Devices that cannot be found by looking, `slots` virtio devices among them,
 /// and what soft-off is called.
-fn dsdt(slots: usize) -> Vec<u8> {
-    let serial = device("COM1", "PNP0501", &[(place::UART, 8)], irq::UART);
-    let rtc = device("RTC_", "PNP0B00", &[(0x70, 2)], irq::RTC);
-    let keyboard = device("KBD_", "PNP0303", &[(0x60, 1), (0x64, 1)], irq::KEYBOARD);
+fn dsdt(slots: usize, has_serial2: bool) -> Vec<u8> {
+    let serial = device("COM1", "PNP0501", &[(place::UART, 8)], irq::UART, 0);
+    let serial2 = device("COM2", "PNP0501", &[(place::UART2, 8)], irq::UART2, 1);
+    let rtc = device("RTC_", "PNP0B00", &[(0x70, 2)], irq::RTC, 0);
+    let keyboard = device("KBD_", "PNP0303", &[(0x60, 1), (0x64, 1)], irq::KEYBOARD, 0);
     let slots: Vec<Code> = (0..slots).map(virtio).collect();
     let mut devices: Vec<&dyn Aml> = vec![&serial, &rtc, &keyboard];
+    if has_serial2 {
+        devices.push(&serial2);
+    }
     devices.extend(slots.iter().map(|slot| slot as &dyn Aml));
     let bus = Scope::new("\\_SB_".into(), devices);
     let off = Power::SLEEP_TYPE_OFF;
@@ -174,8 +178,9 @@ impl Aml for Code {
     }
 }
 
-/// The device `name` of kind `id`, with ranges of ports as (first, count).
-fn device(name: &str, id: &str, ports: &[(u16, u8)], line: u8) -> Code {
+/// The device `name`, number `unique` of kind `id`, with ranges of ports as
+/// (first, count).
+fn device(name: &str, id: &str, ports: &[(u16, u8)], line: u8, unique: u8) -> Code {
     let ports: Vec<IO> = ports
         .iter()
         .map(|&(first, count)| IO::new(first, first, 1, count))
@@ -184,7 +189,7 @@ fn device(name: &str, id: &str, ports: &[(u16, u8)], line: u8) -> Code {
     let mut resources: Vec<&dyn Aml> = ports.iter().map(|port| port as &dyn Aml).collect();
     resources.push(&interrupt);
     let id = Name::new("_HID".into(), &EISAName::new(id));
-    let unique = Name::new("_UID".into(), &ZERO);
+    let unique = Name::new("_UID".into(), &unique);
     let resources = Name::new("_CRS".into(), &ResourceTemplate::new(resources));
     Code(bytes_of(&Device::new(
         name.into(),
@@ -222,7 +227,12 @@ mod tests {
             load(&config, &ram).expect("1 MiB is enough"),
             Physical(START)
         );
-        for table in [fadt(START + 64, START + 128), madt(1), dsdt(0), dsdt(24)] {
+        for table in [
+            fadt(START + 64, START + 128),
+            madt(1),
+            dsdt(0, false),
+            dsdt(24, true),
+        ] {
             let length = u32::from_le_bytes(table[4..8].try_into().expect("four bytes"));
             assert_eq!(length as usize, table.len());
             assert_eq!(
