@@ -7,6 +7,7 @@ mod ci;
 mod demo;
 mod lint;
 mod process;
+mod server;
 mod soak;
 
 use clap::{Parser, Subcommand};
@@ -34,6 +35,8 @@ enum Task {
     Guests,
     /// Check what the architecture promises: layers, determinism, where unsafe code is, and each file's form.
     Lint,
+    /// Do what docs/server.md says: a Debian server, recorded while it is visited, and replayed.
+    Server(server::Options),
     /// Replay one recording many times, idle and with the host loaded, and compare each to the byte.
     Soak(soak::Options),
 }
@@ -56,6 +59,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Deny => ci::deny(),
         Task::Guests => build_guests(),
         Task::Lint => lint::run(process::root()),
+        Task::Server(options) => server::run(&options),
         Task::Soak(options) => soak::run(&options),
     }
 }
