@@ -200,16 +200,21 @@ fn debian_sources() -> Result<String, Error> {
     let mut command = system("apt-get", &["indextargets", "Created-By: Packages"]);
     command.args(["--format", "deb $(REPO_URI) $(RELEASE) $(COMPONENT)"]);
     let text = tool::run(&mut command, "apt-get", "apt")?;
-    let text = String::from_utf8_lossy(&text);
-    let is_debian = |line: &&str| {
-        let release = line.split(' ').nth(2).unwrap_or_default();
-        release.split(['-', '/']).next() == Some(RELEASE)
-    };
-    let lines: Vec<&str> = text.lines().filter(is_debian).collect();
+    let lines = of_the_release(&String::from_utf8_lossy(&text));
     if lines.is_empty() {
         return Err(Error::NoSource { release: RELEASE });
     }
-    Ok(lines.join("\n") + "\n")
+    Ok(lines)
+}
+
+/// Those of `lines` (`deb URI SUITE COMPONENT`) that are of Debian 12: the release, its updates and its security archive.
+fn of_the_release(lines: &str) -> String {
+    let is_debian = |line: &&str| {
+        let suite = line.split(' ').nth(2).unwrap_or_default();
+        suite.split(['-', '/']).next() == Some(RELEASE)
+    };
+    let lines = lines.lines().filter(is_debian);
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 /// A tar file with what is put over the packages: root's files, of a fixed date.
@@ -278,4 +283,39 @@ fn system(program: &str, arguments: &[&str]) -> Command {
 /// `path` as a word of mmdebstrap's, which splits them as a shell does.
 fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_debian_s_own_sources_are_taken() {
+        let taken = "deb http://one bookworm main\n\
+            deb http://one bookworm-updates main\n\
+            deb http://two bookworm-security main\n";
+        let others =
+            "deb http://three tools-bookworm main\ndeb http://four trixie main\nnonsense\n";
+        assert_eq!(of_the_release(&format!("{taken}{others}")), taken);
+        assert_eq!(of_the_release(others), "");
+    }
+
+    #[test]
+    fn an_image_is_never_overwritten_and_one_that_is_too_small_is_refused() {
+        let there = tempfile::NamedTempFile::new().expect("there is room");
+        let build = |bytes| {
+            let options = ServerOptions {
+                bytes,
+                ..ServerOptions::default()
+            };
+            build_server(there.path(), &options, |_| ())
+        };
+        assert!(matches!(build(4 << 30), Err(Error::Exists { .. })));
+        assert!(matches!(build(1 << 20), Err(Error::ImageSmall { .. })));
+    }
+
+    #[test]
+    fn a_path_with_a_quote_stays_one_word() {
+        assert_eq!(quoted(Path::new("/a b/it's")), r"'/a b/it'\''s'");
+    }
 }
