@@ -34,7 +34,7 @@ pub enum Arrival {
 const ARRIVALS_MAX: usize = 16;
 /// How many bytes of frames may wait of each wire; then its reader waits, and
 /// with it whoever sends there.
-const FRAMES_BYTES_MAX: usize = 1 << 20;
+const FRAMES_BYTES_MAX: usize = 4 << 20;
 
 /// What is wanted now. The rest waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -14,6 +14,7 @@ use std::process::{Command, Stdio};
 use std::str::FromStr;
 
 use rustix::io::FdFlags;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 
 use super::Error;
 
@@ -22,6 +23,9 @@ use super::Error;
 const ADDRESS: &str = "10.0.2.15";
 const NETMASK: &str = "255.255.255.0";
 const GATEWAY: &str = "10.0.2.2";
+
+/// How many bytes of frames may lie between passt and us.
+const BUFFER_BYTES: usize = 4 << 20;
 
 /// What is forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +110,11 @@ impl Forward {
 /// Starts passt for a wire that carries packets of `mtu` bytes.
 pub(super) fn start(mtu: u16, forwards: &[Forward]) -> Result<UnixStream, Error> {
     let (ours, theirs) = UnixStream::pair()?;
+    // What finds no room there is lost, and passt learns of that late: so we ask
+    // for much, and get what the host allows (net.core.wmem_max).
+    for end in [&ours, &theirs] {
+        set_socket_send_buffer_size(end, BUFFER_BYTES).map_err(io::Error::from)?;
+    }
     // It finds its end by number.
     rustix::io::fcntl_setfd(&theirs, FdFlags::empty()).map_err(io::Error::from)?;
     let output = Command::new("passt")
