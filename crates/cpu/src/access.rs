@@ -130,10 +130,10 @@ impl Cpu {
         }
     }
 
-    /// The linear address of the memory operand in 64-bit code with 64-bit
-    /// addresses.
+    /// The linear address of the memory operand's first byte; `None` if that
+    /// can't be read.
     pub fn operand_linear(&self, op: &Op) -> Option<Linear> {
-        self.quick(op)
+        self.quick(op).or_else(|| self.address(op, 1, false).ok())
     }
 
     /// Where the memory operand lies, where that takes nothing but a hit in the

@@ -63,17 +63,18 @@ fn wish() -> Result<Wish, String> {
 /// What came of single instructions.
 struct Instructions {
     pair: pair::Pair,
-    generator: Generator,
+    /// By mode; they take turns.
+    generators: [Generator; 2],
     count: u64,
 }
 
 impl Instructions {
     fn run(&mut self, seed: u64) -> Result<(), String> {
-        for n in 0..CASES as u64 {
-            let Some(case) = self.generator.next() else {
+        for n in 0..CASES {
+            let Some(case) = self.generators[n % 2].next() else {
                 break;
             };
-            let seed = seed.wrapping_add(n);
+            let seed = seed.wrapping_add(n as u64);
             let Some(case) = pair::surround(&case, seed) else {
                 continue;
             };
@@ -96,7 +97,8 @@ fn soak(wish: &Wish) -> Result<(), String> {
     }
     let mut instructions = Instructions {
         pair: pair::Pair::new(),
-        generator: Generator::new(wish.seed, Mode::Long, &Family::ALL),
+        generators: [Mode::Long, Mode::Compat]
+            .map(|mode| Generator::new(wish.seed, mode, &Family::ALL)),
         count: 0,
     };
     let mut printed = start;

@@ -188,6 +188,11 @@ impl Asm {
         self.encode(true, &[0x89], from.0, &Rm::Memory(to), false);
     }
 
+    /// `mov [to], from` of 32 bits.
+    pub(crate) fn store_32(&mut self, to: Mem, from: Host) {
+        self.encode(false, &[0x89], from.0, &Rm::Memory(to), false);
+    }
+
     /// `mov qword [to], value`, sign-extended.
     pub(crate) fn store_constant(&mut self, to: Mem, value: i32) {
         self.encode(true, &[0xc7], 0, &Rm::Memory(to), false);

@@ -10,10 +10,11 @@
 
 use std::collections::BTreeMap;
 
-use cpu::{CodeSize, Cpu, Dropped, Model, Space};
+use cpu::segment::rights;
+use cpu::{CodeSize, Cpu, Dropped, Model, Segment, Space};
 use memory::flag;
-use x86::control::{cr0, cr4};
-use x86::{Linear, Physical};
+use x86::control::{cr0, cr4, efer};
+use x86::{Linear, Physical, seg};
 
 use crate::code::{Code, Offset};
 use crate::flag::Where;
@@ -29,6 +30,11 @@ pub(crate) struct Mode {
     /// Whose rights memory accesses have. Never [`Space::UserAc`].
     pub(crate) space: u8,
     pub(crate) model: Model,
+    /// 32-bit code of a program under a 64-bit kernel, in segments that begin at
+    /// 0 and let every access pass.
+    pub(crate) narrow: bool,
+    /// Whether FS and GS let every access pass, as they do in 64-bit code.
+    pub(crate) open: [bool; 2],
     /// SSE instructions execute, and raise nothing.
     pub(crate) simd: bool,
     /// The same of AVX instructions. Never without SSE.
@@ -46,29 +52,61 @@ impl Mode {
     /// Of `cpu`; `None` where code isn't translated.
     pub(crate) fn of(cpu: &Cpu) -> Option<Mode> {
         let level = matches!(cpu.cpl, 0 | 3);
-        if cpu.code_size != CodeSize::Bits64 || cpu.space == Space::UserAc || !level {
+        if cpu.space == Space::UserAc || !level {
             return None;
         }
+        let (narrow, open) = match cpu.code_size {
+            CodeSize::Bits64 => (false, [true; 2]),
+            CodeSize::Bits32 if is_plain_32(cpu) => (
+                true,
+                [seg::FS, seg::GS].map(|number| is_open(&cpu.segments[usize::from(number)])),
+            ),
+            _ => return None,
+        };
         let on = cpu.cr0 & (cr0::EM | cr0::TS) | !cpu.cr4 & cr4::OSFXSR == 0;
         let simd = on && cpu.mxcsr & MXCSR_MASKS == MXCSR_MASKS;
         Some(Mode {
             space: cpu.space as u8,
             model: cpu.model,
+            narrow,
+            open,
             simd,
             avx: simd && cpu.model == Model::V3 && cpu.avx_is_on(),
             x87: cpu.cr0 & (cr0::EM | cr0::TS) == 0 && cpu.fpu.control().0 & X87_MASKS == X87_MASKS,
         })
     }
 
-    /// Which floating-point instructions execute and raise nothing.
-    pub(crate) fn floating(self) -> [bool; 3] {
-        [self.simd, self.avx, self.x87]
+    /// The part of the jump cache that is for it, and for the modes that differ
+    /// from it in nothing but what seldom changes: those don't share it at a
+    /// time.
+    pub(crate) fn part(self) -> usize {
+        if self.narrow {
+            NARROW_PART
+        } else {
+            usize::from(self.space)
+        }
     }
+}
 
-    /// The part of the jump cache that is for it.
-    pub(crate) fn jumps(self) -> usize {
-        usize::from(self.space)
-    }
+/// Whether `cpu`'s 32-bit code is such as [`Mode::narrow`] says.
+fn is_plain_32(cpu: &Cpu) -> bool {
+    let code = &cpu.segments[usize::from(seg::CS)];
+    let data = [seg::DS, seg::ES, seg::SS].map(|number| &cpu.segments[usize::from(number)]);
+    cpu.cpl == 3
+        && cpu.efer & efer::LMA != 0
+        && code.base == 0
+        && code.is_whole()
+        && data
+            .iter()
+            .all(|segment| segment.base == 0 && is_open(segment))
+}
+
+/// Whether a data segment lets every access pass; used as a stack, it is one of
+/// 32 bits.
+fn is_open(segment: &Segment) -> bool {
+    segment.has(rights::S | rights::P | rights::RW | rights::DB)
+        && !segment.has(rights::CODE)
+        && segment.is_whole()
 }
 
 /// What a block is found by.
@@ -118,7 +156,9 @@ const _: () = assert!(size_of::<Jump>() == 16);
 /// Entries of the jump cache for one mode: one for each value of the low 16
 /// bits of an address.
 pub(crate) const JUMPS_EACH: usize = 1 << 16;
-const PARTS: usize = 3;
+/// A part for each space that code runs in, and one for 32-bit code.
+pub(crate) const PARTS: usize = 4;
+const NARROW_PART: usize = PARTS - 1;
 /// All entries of the jump cache.
 pub(crate) const JUMPS: usize = JUMPS_EACH * PARTS;
 /// Length in bytes of the jump cache.
@@ -321,7 +361,7 @@ impl Blocks {
         if self.jumps_count >= FILLED_MAX {
             self.empty_jumps(region);
         }
-        let part = mode.jumps();
+        let part = mode.part();
         let jump = &mut region.jumps()[part * JUMPS_EACH + jump_index(target.0)];
         if jump.target != target.0 {
             let page = self.jumps.entry(target.page().0).or_default();

@@ -5,7 +5,7 @@
 use cpu::{Bus, Count, Cpu, Engine, Exit, Interpreter, Model, Next, Stepper, Until};
 use x86::{Linear, PAGE_BYTES, Physical};
 
-use crate::cache::{BlockId, Blocks, Key, Mode};
+use crate::cache::{BlockId, Blocks, Key, Mode, PARTS};
 use crate::code::{self, Code};
 use crate::flag::Where;
 use crate::frame::Region;
@@ -38,8 +38,8 @@ pub struct Jit {
     filled: Filled,
     heat: Heat,
     statistics: Statistics,
-    /// [`Mode::floating`] when the jump cache was last used.
-    floating: [bool; 3],
+    /// The mode that each part of the jump cache was last used in.
+    modes: [Option<Mode>; PARTS],
 }
 
 impl Jit {
@@ -72,7 +72,7 @@ impl Jit {
             filled,
             heat: Heat::new(hot),
             statistics: Statistics::default(),
-            floating: [false; 3],
+            modes: [None; PARTS],
         })
     }
 
@@ -87,13 +87,13 @@ impl Jit {
     /// hot; linked with the jump that led here.
     fn find(&mut self, cpu: &mut Cpu, pending: Option<(SiteId, Link)>) -> Option<BlockId> {
         let mode = Mode::of(cpu)?;
-        let floating = mode.floating();
-        if floating != self.floating {
-            self.floating = floating;
+        let last = &mut self.modes[mode.part()];
+        if *last != Some(mode) {
+            *last = Some(mode);
             self.blocks.empty_jumps(&mut self.region);
         }
         let linear = Linear(cpu.rip);
-        if is_near_the_edge(linear) {
+        if is_near_the_edge(mode, linear) {
             return None;
         }
         // Where it can't be fetched the interpreter has the fault.
@@ -268,7 +268,7 @@ impl Jit {
             }
         };
         *left += 1;
-        cpu.rip = target;
+        cpu.rip = target & cpu.rip_mask();
         cpu.branches += u64::from(is_branch);
         link
     }
@@ -311,9 +311,16 @@ impl Jit {
 /// MXCSR while Rust code runs.
 const HOST_MXCSR: u64 = 0x1f80;
 
-/// Whether a direct jump from `at`'s page might leave the canonical addresses:
-/// translated code doesn't check that. Code there is interpreted.
-fn is_near_the_edge(at: Linear) -> bool {
+/// The last page that 32-bit code may lie in.
+const LAST_PAGE_32: u64 = (1 << 32) - PAGE_BYTES;
+
+/// Whether a direct jump from `at`'s page might leave the canonical addresses,
+/// or what is pushed of a call there the 32-bit ones: translated code doesn't
+/// check that. Code there is interpreted.
+fn is_near_the_edge(mode: Mode, at: Linear) -> bool {
+    if mode.narrow {
+        return at.page().0 == LAST_PAGE_32;
+    }
     const EDGE: u64 = 1 << 47;
     // Direct jumps reach 2 GiB.
     const REACH: u64 = (1 << 31) + 2 * PAGE_BYTES;

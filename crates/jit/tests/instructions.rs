@@ -17,8 +17,8 @@ use pair::{Pair, surround};
 /// Any number will do; that it is always the same makes a failure easy to repeat.
 const SEED: u64 = 20_261_124;
 
-fn judge(family: Family, rounds: usize) {
-    let generator = Generator::new(SEED, Mode::Long, &[family]);
+fn judge(mode: Mode, family: Family, rounds: usize) {
+    let generator = Generator::new(SEED, mode, &[family]);
     let count = generator.form_count() * rounds;
     let mut pair = Pair::new();
     let mut wrong = Vec::new();
@@ -41,21 +41,26 @@ fn judge(family: Family, rounds: usize) {
 
 #[test]
 fn integer_instructions_amid_others() {
-    judge(Family::Integer, 30);
+    judge(Mode::Long, Family::Integer, 30);
+    judge(Mode::Compat, Family::Integer, 16);
 }
 
 #[test]
 fn sse_instructions_amid_others() {
-    judge(Family::Sse, 30);
+    judge(Mode::Long, Family::Sse, 30);
+    judge(Mode::Compat, Family::Sse, 16);
 }
 
 #[test]
 fn avx_instructions_amid_others() {
-    judge(Family::Avx, 15);
+    judge(Mode::Long, Family::Avx, 15);
+    judge(Mode::Compat, Family::Avx, 8);
 }
 
 #[test]
 fn mmx_and_x87_instructions_amid_others() {
-    judge(Family::Mmx, 5);
-    judge(Family::X87, 10);
+    judge(Mode::Long, Family::Mmx, 5);
+    judge(Mode::Compat, Family::Mmx, 3);
+    judge(Mode::Long, Family::X87, 10);
+    judge(Mode::Compat, Family::X87, 6);
 }

@@ -23,8 +23,8 @@ fn translator() -> Processor<Jit> {
     Processor::new("translator", engine, Way::Free)
 }
 
-fn judge(family: Family, rounds: usize) {
-    let generator = Generator::new(SEED, Mode::Long, &[family]);
+fn judge(mode: Mode, family: Family, rounds: usize) {
+    let generator = Generator::new(SEED, mode, &[family]);
     let count = generator.form_count() * rounds;
     let cases: Vec<Case> = generator
         .take(count)
@@ -40,27 +40,32 @@ fn judge(family: Family, rounds: usize) {
 
 #[test]
 fn integer_instructions() {
-    judge(Family::Integer, 15);
+    judge(Mode::Long, Family::Integer, 15);
+    judge(Mode::Compat, Family::Integer, 8);
 }
 
 #[test]
 fn sse_instructions() {
-    judge(Family::Sse, 15);
+    judge(Mode::Long, Family::Sse, 15);
+    judge(Mode::Compat, Family::Sse, 8);
 }
 
 #[test]
 fn avx_instructions() {
-    judge(Family::Avx, 15);
+    judge(Mode::Long, Family::Avx, 15);
+    judge(Mode::Compat, Family::Avx, 8);
 }
 
 #[test]
 fn mmx_instructions() {
-    judge(Family::Mmx, 5);
+    judge(Mode::Long, Family::Mmx, 5);
+    judge(Mode::Compat, Family::Mmx, 3);
 }
 
 #[test]
 fn x87_instructions() {
-    judge(Family::X87, 10);
+    judge(Mode::Long, Family::X87, 10);
+    judge(Mode::Compat, Family::X87, 6);
 }
 
 #[test]

@@ -31,6 +31,18 @@ fn replay_linux(dir: &Path, options: &[&str]) -> Ran {
     linux(&[&["replay", "--json", text(dir)], options].concat(), b"")
 }
 
+/// The recording replays on either engine: the replay's own checks agree, and
+/// so does what was printed, to the byte.
+fn replays(dir: &Path, recorded: &Ran) {
+    for engine in ["jit", "interp"] {
+        let replayed = replay_linux(dir, &["--engine", engine]).expect(0);
+        assert_eq!(replayed.text(), recorded.text(), "{engine}");
+        let json = replayed.json();
+        assert_eq!(json["outcome"], "complete", "{engine}");
+        assert_eq!(json["reason"], recorded.json()["reason"], "{engine}");
+    }
+}
+
 #[test]
 #[cfg_attr(debug_assertions, ignore = "boots Linux: needs a release build")]
 fn a_session_at_the_shell_replays_to_the_byte() {
@@ -46,9 +58,7 @@ fn a_session_at_the_shell_replays_to_the_byte() {
         "{}",
         recorded.text()
     );
-    let replayed = replay_linux(&dir, &[]).expect(0);
-    assert_eq!(replayed.text(), recorded.text());
-    assert_eq!(replayed.json()["outcome"], "complete");
+    replays(&dir, &recorded);
     on("verify", &dir, &[]).expect(0);
 }
 
@@ -110,8 +120,7 @@ fn debians_generic_kernel_with_four_gib_replays() {
         .map(|option| option.to_str().expect("a plain path"))
         .collect();
     let recorded = record_program(&dir, "uname -a; free", &options);
-    let replayed = replay_linux(&dir, &[]).expect(0);
-    assert_eq!(replayed.text(), recorded.text());
+    replays(&dir, &recorded);
 }
 
 /// Records the default guest and waits for its shell.
@@ -135,9 +144,7 @@ fn the_power_button_switches_linux_off() {
         "{}",
         recorded.text()
     );
-    let replayed = replay_linux(&dir, &[]).expect(0);
-    assert_eq!(replayed.text(), recorded.text());
-    assert_eq!(replayed.json()["reason"], "powered-off");
+    replays(&dir, &recorded);
 }
 
 #[test]
@@ -160,8 +167,7 @@ fn linux_reboots_within_its_recording() {
     // The machine boots within a second or two: one whose clock began again
     // would be back before the sleep.
     assert!(before <= after, "time goes on: {before} {after}");
-    let replayed = replay_linux(&dir, &[]).expect(0);
-    assert_eq!(replayed.text(), console);
+    replays(&dir, &recorded);
     on("verify", &dir, &[]).expect(0);
 }
 
@@ -202,7 +208,7 @@ fn a_guest_that_patches_itself_python_and_luajit_replay() {
             "no `{line}` in: {console}"
         );
     }
-    assert_eq!(replay_linux(&dir, &[]).expect(0).text(), console);
+    replays(&dir, &recorded);
 }
 
 /// What the piece of work `name` prints on the host.
@@ -236,7 +242,7 @@ fn an_x86_64_v3_processor_does_what_silicon_does_and_replays() {
     assert!(console.contains("AVX registers"), "{console}");
     let printed = between(&console, "then\n", "ReVirt guest: the command ended");
     assert_eq!(printed.trim_start_matches("then\n"), guests::WIDE_EXPECTED);
-    assert_eq!(replay_linux(&dir, &[]).expect(0).text(), recorded.text());
+    replays(&dir, &recorded);
     let info = on("info", &dir, &[]).expect(0).json();
     assert_eq!(info["manifest"]["machine"]["cpu"], "v3");
 }
@@ -261,5 +267,5 @@ fn the_checks_print_what_silicon_prints_and_replay() {
     let printed = console.find("== code").map(|at| &console[at..]);
     let printed = printed.and_then(|text| text.split_inclusive("== end\n").next());
     assert_eq!(printed, Some(guests::CHECKS_EXPECTED));
-    assert_eq!(replay_linux(&dir, &[]).expect(0).text(), recorded.text());
+    replays(&dir, &recorded);
 }

@@ -25,7 +25,9 @@ impl Translator<'_> {
         let is_string = insn.op_kind(0) == OpKind::Memory
             && insn.op_kind(1) == OpKind::Register
             && insn.op_register(1).size() >= 4
-            && Self::has_plain_address(insn);
+            && Self::has_plain_address(insn)
+            // There the address wraps.
+            && !self.key.mode.narrow;
         if !is_string {
             return false;
         }

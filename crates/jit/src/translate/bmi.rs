@@ -3,14 +3,12 @@
 //! (docs/determinism.md).
 
 use cpu::{Decoded, Model};
-use iced_x86::{Instruction, Mnemonic, OpKind};
+use iced_x86::{Instruction, Mnemonic};
 
 use super::Translator;
 use super::general::result_of;
-use super::memory::guest_number;
 use crate::cache::Mode;
 use crate::flag::Where;
-use crate::register::{Home, home};
 
 /// Which flags an instruction leaves.
 #[derive(Clone, Copy, Debug)]
@@ -38,19 +36,9 @@ fn flags_of(insn: &Instruction) -> Option<Flags> {
     })
 }
 
-/// Whether it is one of these, on a processor that has them, with registers
-/// for which there are host registers.
+/// Whether it is one of these, on a processor that has them.
 pub(super) fn is_known(insn: &Instruction, mode: Mode) -> bool {
-    mode.model == Model::V3 && flags_of(insn).is_some() && borrows(insn) <= 2
-}
-
-/// The operands that live in the frame.
-fn borrows(insn: &Instruction) -> usize {
-    let is_borrowed = |n: &u32| {
-        insn.op_kind(*n) == OpKind::Register
-            && home(guest_number(insn.op_register(*n))) == Home::Frame
-    };
-    (0..insn.op_count()).filter(is_borrowed).count()
+    mode.model == Model::V3 && flags_of(insn).is_some()
 }
 
 /// What LAHF gives of CF and ZF, and of the bit that is always 1.

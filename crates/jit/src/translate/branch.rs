@@ -6,8 +6,6 @@ use cpu::Decoded;
 use iced_x86::{Instruction, Mnemonic, OpKind};
 use x86::PAGE_BYTES;
 
-use super::memory::Access;
-use super::stack::WORD;
 use super::{Cold, Translator};
 use crate::asm::{Alu, Condition, Fix, Mem};
 use crate::cache::JUMPS_EACH;
@@ -21,7 +19,11 @@ impl Translator<'_> {
     pub(super) fn branch(&mut self, decoded: &Decoded) -> bool {
         use Mnemonic as M;
         let insn = &decoded.insn;
-        let is_direct = insn.op_kind(0) == OpKind::NearBranch64;
+        let is_direct = match insn.op_kind(0) {
+            OpKind::NearBranch64 => true,
+            OpKind::NearBranch32 => self.key.mode.narrow,
+            _ => false,
+        };
         match insn.mnemonic() {
             M::Jmp if is_direct => self.go(target(insn), true),
             M::Call if is_direct => self.call(decoded),
@@ -74,11 +76,11 @@ impl Translator<'_> {
         self.asm.load(ADDRESS, Mem::frame(at::CODE_BASE));
         // A jump reaches 2 GiB from its own end, so a little more from here.
         match i32::try_from(offset) {
-            Ok(disp) => self.asm.lea(ADDRESS, Mem::base(ADDRESS, disp)),
+            Ok(disp) => self.lea_word(ADDRESS, Mem::base(ADDRESS, disp)),
             Err(_) => {
                 self.asm.constant(INDEX, offset.cast_unsigned());
                 let sum = Mem::indexed(Some(ADDRESS), INDEX, 0, 0);
-                self.asm.lea(ADDRESS, sum);
+                self.lea_word(ADDRESS, sum);
             }
         }
         let site = self.sites.add(Site::Far { offset });
@@ -88,7 +90,7 @@ impl Translator<'_> {
     }
 
     fn jump_entry(&self, field: i32) -> Mem {
-        let part = self.key.mode.jumps() * JUMPS_EACH * size_of::<crate::cache::Jump>();
+        let part = self.key.mode.part() * JUMPS_EACH * size_of::<crate::cache::Jump>();
         let part = i32::try_from(part).expect("the tables are small");
         Mem::indexed(Some(FRAME), INDEX, 3, at::JUMPS + part + field)
     }
@@ -140,8 +142,8 @@ impl Translator<'_> {
         let disp = i32::try_from(next).expect("two pages at most");
         self.asm.load(INDEX, Mem::frame(at::CODE_BASE));
         self.asm.lea(INDEX, Mem::base(INDEX, disp));
-        self.asm.store(Mem::base(ADDRESS, 0), INDEX);
-        self.asm.lea(STACK, Mem::base(STACK, -8));
+        self.store_word(Mem::base(ADDRESS, 0), INDEX);
+        self.move_stack(-1, 0);
     }
 
     fn call(&mut self, decoded: &Decoded) {
@@ -154,20 +156,23 @@ impl Translator<'_> {
     fn load_target(&mut self, decoded: &Decoded) -> bool {
         let insn = &decoded.insn;
         match insn.op_kind(0) {
-            OpKind::Register if insn.op_register(0).is_gpr64() => {
+            OpKind::Register if self.is_word(insn.op_register(0)) => {
                 self.save_flags();
                 let host = self.in_host(insn.op_register(0), ADDRESS);
-                self.asm.mov(ADDRESS, host);
+                self.mov_word(ADDRESS, host);
             }
-            OpKind::Memory if insn.memory_size().size() == 8 && Self::has_plain_address(insn) => {
+            OpKind::Memory
+                if insn.memory_size().size() == usize::from(self.word_bytes())
+                    && Self::has_plain_address(insn) =>
+            {
                 self.save_flags();
                 if insn.has_segment_prefix() {
                     self.clobber_flags();
                 }
                 self.address(insn, ADDRESS);
-                let jumps = self.look_up(Access { ..WORD });
+                let jumps = self.look_up(self.read_word());
                 self.slow(decoded, Operand::Memory, true, jumps);
-                self.asm.load(ADDRESS, Mem::base(ADDRESS, 0));
+                self.load_word(ADDRESS, Mem::base(ADDRESS, 0));
             }
             _ => return false,
         }
@@ -190,12 +195,14 @@ impl Translator<'_> {
             return false;
         }
         self.clobber_flags();
-        self.asm.mov(INDEX, ADDRESS);
-        self.asm.shl(INDEX, 16);
-        self.asm.sar(INDEX, 16);
-        self.asm.cmp(true, INDEX, ADDRESS);
-        let not_canonical = self.asm.jcc(Condition::NOT_EQUAL);
-        self.slow(decoded, Operand::None, true, vec![not_canonical]);
+        if !self.key.mode.narrow {
+            self.asm.mov(INDEX, ADDRESS);
+            self.asm.shl(INDEX, 16);
+            self.asm.sar(INDEX, 16);
+            self.asm.cmp(true, INDEX, ADDRESS);
+            let not_canonical = self.asm.jcc(Condition::NOT_EQUAL);
+            self.slow(decoded, Operand::None, true, vec![not_canonical]);
+        }
         self.asm.store(Mem::frame(at::TEMP), ADDRESS);
         self.below_stack(decoded, true);
         self.push_return(decoded);
@@ -212,13 +219,15 @@ impl Translator<'_> {
         use iced_x86::Code as C;
         let released = match insn.code() {
             C::Retnq => 0,
+            C::Retnd if self.key.mode.narrow => 0,
             C::Retnq_imm16 => i32::from(insn.immediate16()),
+            C::Retnd_imm16 if self.key.mode.narrow => i32::from(insn.immediate16()),
             _ => return false,
         };
         self.save_flags();
-        self.asm.mov(ADDRESS, STACK);
-        let jumps = self.look_up(WORD);
-        self.asm.load(ADDRESS, Mem::base(ADDRESS, 0));
+        self.mov_word(ADDRESS, STACK);
+        let jumps = self.look_up(self.read_word());
+        self.load_word(ADDRESS, Mem::base(ADDRESS, 0));
         self.return_to_address(decoded, jumps, released);
         true
     }
@@ -233,14 +242,20 @@ impl Translator<'_> {
         // The interpreter's way finds a target that isn't canonical.
         jumps.push(self.find_jump());
         self.slow(decoded, Operand::Pop, true, jumps);
-        self.asm.lea(STACK, Mem::base(STACK, 8 + released));
+        self.move_stack(1, released);
         self.take_jump();
     }
 }
 
 /// A direct target, from the block's start.
 fn target(insn: &Instruction) -> i64 {
-    insn.near_branch64().cast_signed()
+    let target = insn.near_branch_target();
+    if insn.op_kind(0) == OpKind::NearBranch32 {
+        #[expect(clippy::cast_possible_truncation, reason = "it has 32 bits")]
+        let target = target as u32;
+        return i64::from(target.cast_signed());
+    }
+    target.cast_signed()
 }
 
 /// Where the next block is told that the flags are.

@@ -130,6 +130,7 @@ fn does_nothing(insn: &Instruction) -> bool {
         insn.mnemonic(),
         M::Nop
             | M::Pause
+            | M::Endbr32
             | M::Endbr64
             | M::Lfence
             | M::Mfence
@@ -335,7 +336,7 @@ impl Translator<'_> {
         } else {
             &[INDEX, ADDRESS]
         };
-        let Some(rewritten) = rewrite(&mut self.encoder, self.info, &moffs_to_modrm(insn), spare)
+        let Some(rewritten) = rewrite(&mut self.encoder, self.info, &common_form(insn), spare)
         else {
             return false;
         };
@@ -411,9 +412,9 @@ fn takes_second_byte(insn: &Instruction) -> bool {
         && insn.op_register(0).size() >= 4
 }
 
-/// MOV with a 64-bit absolute address takes no other register than the
-/// accumulator: the same MOV in its common form.
-fn moffs_to_modrm(insn: &Instruction) -> Instruction {
+/// The common form of instructions that take the accumulator only, or that
+/// 64-bit code doesn't have.
+fn common_form(insn: &Instruction) -> Instruction {
     use iced_x86::Code as C;
     let code = match insn.code() {
         C::Mov_AL_moffs8 => C::Mov_r8_rm8,
@@ -424,6 +425,10 @@ fn moffs_to_modrm(insn: &Instruction) -> Instruction {
         C::Mov_moffs16_AX => C::Mov_rm16_r16,
         C::Mov_moffs32_EAX => C::Mov_rm32_r32,
         C::Mov_moffs64_RAX => C::Mov_rm64_r64,
+        C::Inc_r16 => C::Inc_rm16,
+        C::Inc_r32 => C::Inc_rm32,
+        C::Dec_r16 => C::Dec_rm16,
+        C::Dec_r32 => C::Dec_rm32,
         // The accumulator's short forms, and XCHG's.
         C::Add_AL_imm8 => C::Add_rm8_imm8,
         C::Or_AL_imm8 => C::Or_rm8_imm8,

@@ -1,7 +1,7 @@
 //! Memory operands: the guest's address, and the host's by the fast TLB.
 
 use cpu::Decoded;
-use iced_x86::{Instruction, Register};
+use iced_x86::{Instruction, OpKind, Register};
 
 use super::Translator;
 use crate::asm::{Alu, Condition, Fix, Mem};
@@ -41,6 +41,22 @@ impl Translator<'_> {
         (is_wide(base) && is_wide(index)) || narrow && base != Register::EIP
     }
 
+    /// Whether the segment of `insn`'s memory operand, if it has one, lets every
+    /// access pass.
+    pub(super) fn has_open_segment(&self, insn: &Instruction) -> bool {
+        let has_memory = (0..insn.op_count()).any(|n| insn.op_kind(n) == OpKind::Memory);
+        if !self.key.mode.narrow || !has_memory {
+            return true;
+        }
+        let [fs, gs] = self.key.mode.open;
+        match insn.memory_segment() {
+            Register::DS | Register::ES | Register::SS => true,
+            Register::FS => fs,
+            Register::GS => gs,
+            _ => false,
+        }
+    }
+
     /// Computes the linear address of `insn`'s memory operand in `to`, which is
     /// free as [`INDEX`] is. Changes the host's flags where the segment is FS or
     /// GS.
@@ -52,6 +68,9 @@ impl Translator<'_> {
             _ => return,
         };
         self.asm.alu_load(Alu::Add, to, Mem::frame(base));
+        if self.key.mode.narrow {
+            self.asm.mov_32(to, to);
+        }
     }
 
     /// The offset in its segment: what LEA gives. Uses [`INDEX`]; leaves flags
@@ -73,7 +92,12 @@ impl Translator<'_> {
             return;
         }
         if base == Register::None && index == Register::None {
-            self.asm.constant(to, displacement);
+            let mask = if self.key.mode.narrow {
+                u64::from(u32::MAX)
+            } else {
+                u64::MAX
+            };
+            self.asm.constant(to, displacement & mask);
             return;
         }
         #[expect(

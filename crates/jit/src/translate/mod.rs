@@ -14,6 +14,7 @@ mod shift;
 mod simd;
 mod stack;
 mod system;
+mod word;
 mod x87;
 
 use cpu::Decoded;
@@ -195,7 +196,9 @@ impl Translator<'_> {
     }
 
     fn instruction(&mut self, decoded: &Decoded, is_last: bool) {
-        let done = if is_last {
+        let done = if !self.has_open_segment(&decoded.insn) {
+            false
+        } else if is_last {
             self.branch(decoded)
         } else {
             self.general(decoded)

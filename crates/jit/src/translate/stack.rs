@@ -1,4 +1,4 @@
-//! PUSH, POP and LEAVE of 64-bit operands.
+//! PUSH, POP and LEAVE of words.
 
 use cpu::Decoded;
 use iced_x86::{Code, Mnemonic, OpKind, Register};
@@ -12,21 +12,18 @@ use crate::site::Operand;
 
 const BASE_POINTER: Host = Host(5);
 
-pub(super) const WORD: Access = Access {
-    bytes: 8,
-    write: false,
-    aligned: false,
-};
-
 impl Translator<'_> {
     /// One of these instructions.
     pub(super) fn stack(&mut self, decoded: &Decoded) -> bool {
         let insn = &decoded.insn;
-        let is_wide = insn.stack_pointer_increment().unsigned_abs() == 8;
-        match insn.mnemonic() {
-            Mnemonic::Push if is_wide => self.push(decoded),
-            Mnemonic::Pop if is_wide => self.pop(decoded),
-            Mnemonic::Leave if insn.code() == Code::Leaveq => self.leave_frame(decoded),
+        let moved = insn.stack_pointer_increment().unsigned_abs();
+        let is_word = moved == u32::from(self.word_bytes());
+        match insn.code() {
+            Code::Leaveq => self.leave_frame(decoded),
+            Code::Leaved if self.key.mode.narrow => self.leave_frame(decoded),
+            _ if !is_word => false,
+            _ if insn.mnemonic() == Mnemonic::Push => self.push(decoded),
+            _ if insn.mnemonic() == Mnemonic::Pop => self.pop(decoded),
             _ => false,
         }
     }
@@ -37,39 +34,50 @@ impl Translator<'_> {
             return self.push_memory(decoded);
         }
         let value = match insn.op_kind(0) {
-            OpKind::Register if insn.op_register(0).is_gpr64() => None,
-            OpKind::Immediate8to64 | OpKind::Immediate32to64 => {
-                Some(insn.immediate(0).cast_signed())
-            }
+            OpKind::Register if self.is_word(insn.op_register(0)) => None,
+            OpKind::Immediate8to64
+            | OpKind::Immediate32to64
+            | OpKind::Immediate8to32
+            | OpKind::Immediate32 => Some(insn.immediate(0)),
             _ => return false,
         };
         let slow = self.below_stack(decoded, false);
         match value {
             Some(value) => {
-                let value = i32::try_from(value).expect("sign-extended from 32 bits");
-                self.asm.store_constant(Mem::base(ADDRESS, 0), value);
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "of 32 bits, or sign-extended"
+                )]
+                let value = value as u32;
+                let to = Mem::base(ADDRESS, 0);
+                if self.key.mode.narrow {
+                    self.asm.store_constant_32(to, value);
+                } else {
+                    self.asm.store_constant(to, value.cast_signed());
+                }
             }
             None => {
                 let from = self.in_host(insn.op_register(0), INDEX);
-                self.asm.store(Mem::base(ADDRESS, 0), from);
+                self.store_word(Mem::base(ADDRESS, 0), from);
             }
         }
-        self.asm.lea(STACK, Mem::base(STACK, -8));
+        self.move_stack(-1, 0);
         self.resume(&slow);
         true
     }
 
     fn push_memory(&mut self, decoded: &Decoded) -> bool {
-        if decoded.insn.memory_size().size() != 8 || !Self::has_plain_address(&decoded.insn) {
+        let bytes = decoded.insn.memory_size().size();
+        if bytes != usize::from(self.word_bytes()) || !Self::has_plain_address(&decoded.insn) {
             return false;
         }
-        let loaded = self.operand(decoded, WORD);
-        self.asm.load(INDEX, Mem::base(ADDRESS, 0));
+        let loaded = self.operand(decoded, self.read_word());
+        self.load_word(INDEX, Mem::base(ADDRESS, 0));
         self.asm.store(Mem::frame(at::TEMP), INDEX);
         let pushed = self.below_stack(decoded, false);
         self.asm.load(INDEX, Mem::frame(at::TEMP));
-        self.asm.store(Mem::base(ADDRESS, 0), INDEX);
-        self.asm.lea(STACK, Mem::base(STACK, -8));
+        self.store_word(Mem::base(ADDRESS, 0), INDEX);
+        self.move_stack(-1, 0);
         self.resume(&loaded);
         self.resume(&pushed);
         true
@@ -79,10 +87,11 @@ impl Translator<'_> {
     /// written.
     pub(super) fn below_stack(&mut self, decoded: &Decoded, is_last: bool) -> super::Slow {
         self.save_flags();
-        self.asm.lea(ADDRESS, Mem::base(STACK, -8));
+        let below = self.word_at(STACK, -1);
+        self.lea_word(ADDRESS, below);
         let jumps = self.look_up(Access {
             write: true,
-            ..WORD
+            ..self.read_word()
         });
         self.slow(decoded, Operand::Push, is_last, jumps)
     }
@@ -90,40 +99,46 @@ impl Translator<'_> {
     fn pop(&mut self, decoded: &Decoded) -> bool {
         let insn = &decoded.insn;
         let register = insn.op_register(0);
-        if insn.op_kind(0) != OpKind::Register || !register.is_gpr64() {
+        if insn.op_kind(0) != OpKind::Register || !self.is_word(register) {
             return false;
         }
         self.save_flags();
-        self.asm.mov(ADDRESS, STACK);
-        let jumps = self.look_up(WORD);
+        self.mov_word(ADDRESS, STACK);
+        let jumps = self.look_up(self.read_word());
         let slow = self.slow(decoded, Operand::Pop, false, jumps);
         let number = guest_number(register);
-        match home(number) {
-            Home::Host(to) => self.asm.load(to, Mem::base(ADDRESS, 0)),
-            Home::Frame => {
-                self.asm.load(INDEX, Mem::base(ADDRESS, 0));
-                self.asm.store(Mem::frame(at::gpr(number)), INDEX);
-            }
-        }
+        self.pop_to(number, Mem::base(ADDRESS, 0));
         if number != GUEST_RSP {
-            self.asm.lea(STACK, Mem::base(STACK, 8));
+            self.move_stack(1, 0);
         }
         self.resume(&slow);
         true
     }
 
+    /// Loads guest register `number` from the stack.
+    fn pop_to(&mut self, number: u8, from: Mem) {
+        match home(number) {
+            Home::Host(to) => self.load_word(to, from),
+            Home::Frame => {
+                self.load_word(INDEX, from);
+                self.asm.store(Mem::frame(at::gpr(number)), INDEX);
+            }
+        }
+    }
+
     fn leave_frame(&mut self, decoded: &Decoded) -> bool {
         self.save_flags();
-        self.asm.mov(ADDRESS, BASE_POINTER);
-        let jumps = self.look_up(WORD);
+        self.mov_word(ADDRESS, BASE_POINTER);
+        let jumps = self.look_up(self.read_word());
         let slow = self.slow(
             decoded,
             Operand::Register(guest_number(Register::RBP)),
             false,
             jumps,
         );
-        self.asm.lea(STACK, Mem::base(BASE_POINTER, 8));
-        self.asm.load(BASE_POINTER, Mem::base(ADDRESS, 0));
+        let above = self.word_at(BASE_POINTER, 1);
+        self.lea_word(STACK, above);
+        self.load_word(BASE_POINTER, Mem::base(ADDRESS, 0));
         self.resume(&slow);
         true
     }
@@ -131,17 +146,23 @@ impl Translator<'_> {
     /// A run of PUSHes, or of POPs and the RET after them, with one lookup for
     /// all. Returns how many instructions it has done; 0: there is no run.
     pub(super) fn stack_run(&mut self, line: &[Decoded], ended: bool) -> usize {
-        let pushes = line.iter().take_while(|d| is_plain_push(d)).count();
+        let code = if self.key.mode.narrow {
+            [Code::Push_r32, Code::Pop_r32, Code::Retnd]
+        } else {
+            [Code::Push_r64, Code::Pop_r64, Code::Retnq]
+        };
+        let count = |code| line.iter().take_while(|d| is_plain(d, code)).count();
+        let pushes = count(code[0]);
         if pushes > 1 {
             let run = &line[..pushes.min(RUN_MAX)];
             self.push_run(run);
             return run.len();
         }
-        let pops = line.iter().take_while(|d| is_plain_pop(d)).count();
+        let pops = count(code[1]);
         let run = &line[..pops.min(RUN_MAX)];
         let ret = line
             .get(run.len())
-            .filter(|d| ended && run.len() + 1 == line.len() && d.insn.code() == Code::Retnq);
+            .filter(|d| ended && run.len() + 1 == line.len() && d.insn.code() == code[2]);
         if run.len() + usize::from(ret.is_some()) < 2 {
             return 0;
         }
@@ -150,55 +171,49 @@ impl Translator<'_> {
     }
 
     fn push_run(&mut self, run: &[Decoded]) {
-        let bytes = run_bytes(run.len());
+        let count = words(run.len());
+        let lowest = self.word_at(STACK, -i32::from(count));
         self.save_flags();
-        self.asm.lea(ADDRESS, Mem::base(STACK, -i32::from(bytes)));
+        self.lea_word(ADDRESS, lowest);
         let jumps = self.look_up(Access {
-            bytes,
             write: true,
-            ..WORD
+            ..self.read_words(count)
         });
         let sites = run
             .iter()
             .map(|d| self.slow_site(d, Operand::Push, false))
             .collect();
         let slow = self.slow_run(sites, jumps);
-        for (n, decoded) in run.iter().rev().enumerate() {
+        for (n, decoded) in (0..).zip(run.iter().rev()) {
             let from = self.in_host(decoded.insn.op_register(0), INDEX);
-            self.asm.store(word(n), from);
+            let to = self.word_at(ADDRESS, n);
+            self.store_word(to, from);
         }
-        self.asm.lea(STACK, Mem::base(STACK, -i32::from(bytes)));
+        self.move_stack(-i32::from(count), 0);
         self.resume(&slow);
     }
 
     fn pop_run(&mut self, run: &[Decoded], ret: Option<&Decoded>) {
-        let popped = run_bytes(run.len());
+        let popped = i32::from(words(run.len()));
         self.save_flags();
-        self.asm.mov(ADDRESS, STACK);
-        let jumps = self.look_up(Access {
-            bytes: run_bytes(run.len() + usize::from(ret.is_some())),
-            ..WORD
-        });
+        self.mov_word(ADDRESS, STACK);
+        let count = words(run.len() + usize::from(ret.is_some()));
+        let jumps = self.look_up(self.read_words(count));
         let mut sites: Vec<_> = run
             .iter()
             .map(|d| self.slow_site(d, Operand::Pop, false))
             .collect();
         sites.extend(ret.map(|d| self.slow_site(d, Operand::Pop, true)));
         let slow = self.slow_run(sites, jumps);
-        for (n, decoded) in run.iter().enumerate() {
-            let number = guest_number(decoded.insn.op_register(0));
-            match home(number) {
-                Home::Host(to) => self.asm.load(to, word(n)),
-                Home::Frame => {
-                    self.asm.load(INDEX, word(n));
-                    self.asm.store(Mem::frame(at::gpr(number)), INDEX);
-                }
-            }
+        for (n, decoded) in (0..).zip(run) {
+            let from = self.word_at(ADDRESS, n);
+            self.pop_to(guest_number(decoded.insn.op_register(0)), from);
         }
-        self.asm.lea(STACK, Mem::base(STACK, i32::from(popped)));
+        self.move_stack(popped, 0);
         match ret {
             Some(decoded) => {
-                self.asm.load(ADDRESS, word(run.len()));
+                let from = self.word_at(ADDRESS, popped);
+                self.load_word(ADDRESS, from);
                 self.return_to_address(decoded, Vec::new(), 0);
             }
             None => self.resume(&slow),
@@ -209,24 +224,12 @@ impl Translator<'_> {
 /// Instructions of a run at most.
 const RUN_MAX: usize = 8;
 
-fn run_bytes(count: usize) -> u8 {
-    u8::try_from(8 * count).expect("RUN_MAX is small")
+fn words(count: usize) -> u8 {
+    u8::try_from(count).expect("RUN_MAX is small")
 }
 
-/// The word number `n` from the address in `rcx`.
-fn word(n: usize) -> Mem {
-    Mem::base(ADDRESS, i32::from(run_bytes(n)))
-}
-
-fn is_plain_push(decoded: &Decoded) -> bool {
-    decoded.insn.code() == Code::Push_r64 && !names_stack_pointer(decoded)
-}
-
-fn is_plain_pop(decoded: &Decoded) -> bool {
-    decoded.insn.code() == Code::Pop_r64 && !names_stack_pointer(decoded)
-}
-
-/// Whether a PUSH or POP moves the stack pointer's own value.
-fn names_stack_pointer(decoded: &Decoded) -> bool {
-    decoded.insn.op_register(0) == Register::RSP
+/// Whether it is this PUSH or POP of a register, not the stack pointer's own.
+fn is_plain(decoded: &Decoded, code: Code) -> bool {
+    let insn = &decoded.insn;
+    insn.code() == code && guest_number(insn.op_register(0)) != GUEST_RSP
 }

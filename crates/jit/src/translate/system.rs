@@ -8,7 +8,6 @@ use x86::flags;
 
 use super::Translator;
 use super::memory::guest_number;
-use super::stack::WORD;
 use crate::asm::{Alu, Condition, Mem};
 use crate::flag::Where;
 use crate::frame::at;
@@ -69,7 +68,7 @@ impl Translator<'_> {
     fn pop_flags(&mut self, decoded: &Decoded) {
         self.save_flags();
         self.asm.mov(ADDRESS, STACK);
-        let mut jumps = self.look_up(WORD);
+        let mut jumps = self.look_up(self.read_word());
         self.asm.load(INDEX, Mem::base(ADDRESS, 0));
         self.asm.mov_32(ADDRESS, INDEX);
         self.asm.xor_load_32(ADDRESS, Mem::frame(at::REST));

@@ -20,6 +20,8 @@ fn text(guest: &[u8]) -> Vec<String> {
         mode: Mode {
             space: Space::User as u8,
             model: cpu::Model::V3,
+            narrow: false,
+            open: [true; 2],
             simd: true,
             avx: true,
             x87: true,

@@ -614,6 +614,7 @@ impl Piece<'_> {
         } else {
             (sel::CODE32_0, sel::CODE_0)
         };
+        self.load_segments();
         // push $narrow; push $next; lretq
         self.put(&[0x68]);
         self.put_32(narrow.into());
@@ -621,6 +622,44 @@ impl Piece<'_> {
         let next = self.here() + 4 + 2;
         self.put_32(next);
         self.put(&[0x48, 0xcb]);
+        // mov $turns, %ecx
+        self.put(&[0xb9]);
+        let turns = self.random.below(4);
+        self.put_32(turns);
+        let again = self.here();
+        self.narrow_instructions();
+        if self.random.one_in(2) {
+            // call over the jump; jmp behind the routine; push %eax; pop %ebx; ret
+            self.put(&[0xe8, 2, 0, 0, 0, 0xeb, 3, 0x50, 0x5b, 0xc3]);
+            self.narrow_instructions();
+        }
+        // loop
+        let back = again.wrapping_sub(self.here() + 2);
+        self.put(&[0xe2, back as u8]);
+        // ljmp $wide, $target
+        self.put(&[0xea]);
+        self.put_32(target);
+        self.put(&wide.to_le_bytes());
+    }
+
+    /// Data segments that 32-bit code can use, mostly; FS and GS now and then.
+    fn load_segments(&mut self) {
+        if self.random.one_in(4) {
+            return;
+        }
+        // mov $data, %eax; mov %eax, %ds; mov %eax, %es
+        self.put(&[0xb8]);
+        self.put_32(sel::DATA_3.into());
+        self.put(&[0x8e, 0xd8, 0x8e, 0xc0]);
+        for into in [0xe0, 0xe8] {
+            if self.random.one_in(2) {
+                // mov %eax, %fs or %gs
+                self.put(&[0x8e, into]);
+            }
+        }
+    }
+
+    fn narrow_instructions(&mut self) {
         for _ in 0..1 + self.random.below(5) {
             let insn = self.random.pick(&self.pool.compat);
             let mut encoder = Encoder::new(32);
@@ -629,10 +668,6 @@ impl Piece<'_> {
                 self.put(&bytes);
             }
         }
-        // ljmp $wide, $target
-        self.put(&[0xea]);
-        self.put_32(target);
-        self.put(&wide.to_le_bytes());
     }
 }
 
