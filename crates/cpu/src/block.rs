@@ -124,22 +124,20 @@ impl Blocks {
     /// The block at the processor's `rip`.
     #[inline(always)]
     pub(crate) fn find(&mut self, cpu: &mut Cpu) -> Flow<Span> {
-        let base = cpu.segments[usize::from(x86::seg::CS)].base;
-        let linear = Linear(cpu.rip.wrapping_add(base));
+        let linear = cpu.code_linear(cpu.rip)?;
         if let Some(start) = cpu.tlb.fetch(cpu.space, linear) {
             let recent = &self.recent[slot(start)];
             if recent.start == start && recent.size == cpu.code_size {
                 return Ok(recent.span);
             }
         }
-        self.find_slowly(cpu)
+        self.find_slowly(cpu, linear)
     }
 
-    /// The block at `rip`, decoded if need be.
+    /// The block at `rip`, which lies at `linear`, decoded if need be.
     #[cold]
     #[inline(never)]
-    fn find_slowly(&mut self, cpu: &mut Cpu) -> Flow<Span> {
-        let linear = cpu.code_linear(cpu.rip)?;
+    fn find_slowly(&mut self, cpu: &mut Cpu, linear: Linear) -> Flow<Span> {
         let start = cpu.fetch_address(linear)?.ok_or(Trap::GP)?;
         let key = (start, cpu.code_size);
         if let Some(&id) = self.by_start.get(&key) {
@@ -398,5 +396,40 @@ impl Span {
             first: u32::try_from(first).expect(narrow),
             count: u16::try_from(ops.len() - first).expect(narrow),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use x86::{seg, vector};
+
+    use crate::rig::{CODE, Rig};
+
+    /// inc eax; hlt
+    const INC: &[u8] = &[0xff, 0xc0, 0xf4];
+
+    #[test]
+    fn a_code_segments_base_means_nothing_in_64_bit_code() {
+        let mut rig = Rig::new();
+        rig.cpu.segments[usize::from(seg::CS)].base = 2;
+        rig.code(INC);
+        // First the block is decoded, then it is known.
+        for count in 1..=2 {
+            rig.cpu.rip = CODE;
+            rig.run();
+            assert_eq!(rig.cpu.gpr[0], count);
+        }
+    }
+
+    #[test]
+    fn a_code_segments_end_is_seen_where_the_block_is_known_already() {
+        let mut rig = Rig::new();
+        rig.protected();
+        rig.code(INC);
+        rig.run();
+        rig.cpu.segments[usize::from(seg::CS)].limit = (CODE - 1) as u32;
+        rig.cpu.rip = CODE;
+        rig.run();
+        assert_eq!(rig.vector(), vector::GP);
     }
 }

@@ -43,6 +43,7 @@ impl Cpu {
     }
 
     /// The linear address of offset `rip` in the code segment.
+    #[inline(always)]
     pub(crate) fn code_linear(&self, rip: u64) -> Flow<Linear> {
         if self.is_64() {
             return Ok(Linear(rip));
