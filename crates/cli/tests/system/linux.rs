@@ -62,6 +62,17 @@ fn a_session_at_the_shell_replays_to_the_byte() {
     on("verify", &dir, &[]).expect(0);
 }
 
+/// Both engines side by side through a whole boot and a 32-bit program, compared
+/// at each branch.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "boots Linux: needs a release build")]
+fn a_whole_boot_is_the_same_on_both_engines_branch_by_branch() {
+    let (_folder, dir) = scratch();
+    let recorded = record_program(&dir, "ia32", &[]);
+    let replayed = replay_linux(&dir, &["--engine", "lockstep"]).expect(0);
+    assert_eq!(replayed.text(), recorded.text());
+}
+
 /// What a program of the default guest printed: the lines between `from` and
 /// `to`.
 fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
