@@ -155,7 +155,7 @@ const _: () = assert!(size_of::<Jump>() == 16);
 
 /// Entries of the jump cache for one mode: one for each value of the low 16
 /// bits of an address.
-pub(crate) const JUMPS_EACH: usize = 1 << 16;
+pub(crate) const JUMPS_EACH: usize = 1 << 18;
 /// A part for each space that code runs in, and one for 32-bit code.
 pub(crate) const PARTS: usize = 4;
 const NARROW_PART: usize = PARTS - 1;
@@ -170,7 +170,7 @@ const fn nowhere(index: usize) -> u64 {
 }
 
 /// Filled entries remembered at most.
-const FILLED_MAX: usize = 1 << 16;
+const FILLED_MAX: usize = 1 << 18;
 
 /// After so many writes beside its blocks a page has probably become data, and
 /// its blocks are dropped: while it is watched, each store there takes the slow

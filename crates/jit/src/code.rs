@@ -6,13 +6,18 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
 /// Where a piece of code lies, in bytes from the start of code memory.
 pub(crate) type Offset = u32;
 
 /// Length in bytes of code memory in use; tests have less.
 pub(crate) const BYTES: usize = 64 << 20;
+
+/// Length in bytes of the host's large pages. Translated code is many times as
+/// long as the guest's, and the host's instruction TLB soon too small for it in
+/// small pages.
+const LARGE_PAGE_BYTES: usize = 2 << 20;
 
 /// Code memory.
 #[derive(Debug)]
@@ -26,6 +31,8 @@ pub(crate) struct Code {
     is_fresh: bool,
     /// What stays when the rest is used anew.
     kept: usize,
+    /// Up to here large pages have been asked for.
+    enlarged: usize,
 }
 
 // SAFETY: the mappings belong to this value alone and move with it.
@@ -37,22 +44,20 @@ impl Code {
         let file = memfd_create(c"translated code", MemfdFlags::CLOEXEC)?;
         ftruncate(&file, bytes as u64)?;
         let map = |access: ProtFlags| {
-            // SAFETY: a fresh mapping at an address of the kernel's choice
-            // aliases nothing that Rust knows of; the two of one file are only
-            // reached through this type.
-            let base = unsafe {
+            let place = Self::reserve(bytes)?;
+            // SAFETY: the place was reserved just now and nothing uses it; the
+            // two mappings of the file are only reached through this type.
+            unsafe {
                 mmap(
-                    std::ptr::null_mut(),
+                    place.as_ptr().cast(),
                     bytes,
                     access,
-                    MapFlags::SHARED,
+                    MapFlags::SHARED | MapFlags::FIXED,
                     &file,
                     0,
                 )
             }?;
-            Ok::<_, std::io::Error>(
-                NonNull::new(base.cast()).expect("mmap never returns null without MAP_FIXED"),
-            )
+            Ok::<_, std::io::Error>(place)
         };
         let write = map(ProtFlags::READ | ProtFlags::WRITE)?;
         let execute = map(ProtFlags::READ | ProtFlags::EXEC)?;
@@ -63,7 +68,67 @@ impl Code {
             used: 0,
             is_fresh: false,
             kept: 0,
+            enlarged: 0,
         })
+    }
+
+    /// A stretch of addresses for a mapping of `bytes` bytes, which begins where
+    /// a large page can.
+    fn reserve(bytes: usize) -> std::io::Result<NonNull<u8>> {
+        // SAFETY: a fresh mapping at an address of the kernel's choice aliases
+        // nothing.
+        let lowest = unsafe {
+            mmap_anonymous(
+                std::ptr::null_mut(),
+                bytes + LARGE_PAGE_BYTES,
+                ProtFlags::empty(),
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )
+        }?;
+        let lowest = NonNull::new(lowest.cast::<u8>());
+        let lowest = lowest.expect("mmap never returns null without MAP_FIXED");
+        let before = lowest.as_ptr().align_offset(LARGE_PAGE_BYTES);
+        // SAFETY: less than a large page further, for which there is room.
+        let place = unsafe { lowest.add(before) };
+        // SAFETY: inside of the mapping, or its end.
+        let end = unsafe { place.add(bytes) };
+        for (start, length) in [(lowest, before), (end, LARGE_PAGE_BYTES - before)] {
+            if length > 0 {
+                // SAFETY: a part of the mapping that nothing uses.
+                unsafe { munmap(start.as_ptr().cast(), length) }?;
+            }
+        }
+        Ok(place)
+    }
+
+    /// Lays the code up to `end` into large pages, where the host has any to
+    /// give: it changes nothing but the speed.
+    fn enlarge(&mut self, end: usize) {
+        while self.enlarged < end && self.enlarged + LARGE_PAGE_BYTES <= self.bytes {
+            let at = self.enlarged;
+            self.enlarged += LARGE_PAGE_BYTES;
+            // SAFETY: inside of both mappings.
+            let [write, execute] = unsafe { [self.write.add(at), self.execute.add(at)] };
+            // SAFETY: it gives the pages of our own mapping memory, and leaves
+            // what is in them.
+            let _ = unsafe {
+                madvise(
+                    write.as_ptr().cast(),
+                    LARGE_PAGE_BYTES,
+                    Advice::LinuxPopulateWrite,
+                )
+            };
+            for place in [write, execute] {
+                // SAFETY: as above. rustix doesn't know this advice.
+                let _ = unsafe {
+                    libc::madvise(
+                        place.as_ptr().cast(),
+                        LARGE_PAGE_BYTES,
+                        libc::MADV_COLLAPSE,
+                    )
+                };
+            }
+        }
     }
 
     /// Where the next piece will lie.
@@ -82,6 +147,7 @@ impl Code {
     /// # Panics
     /// If there is no room: the caller has looked.
     pub(crate) fn place(&mut self, bytes: &[u8]) {
+        self.enlarge(self.used + bytes.len());
         self.write(self.next(), bytes);
         // Entries at multiples of 16 are fetched best.
         self.used = (self.used + bytes.len())

@@ -99,7 +99,9 @@ impl Translator<'_> {
     /// that is taken if it isn't there. The flags have been saved.
     fn find_jump(&mut self) -> Fix {
         self.clobber_flags();
-        self.asm.movzx_16(INDEX, ADDRESS);
+        self.asm.mov_32(INDEX, ADDRESS);
+        let mask = i32::try_from(JUMPS_EACH - 1).expect("the tables are small");
+        self.asm.alu_constant_32(Alu::And, INDEX, mask);
         self.asm.lea(INDEX, Mem::indexed(Some(INDEX), INDEX, 0, 0));
         let target = self.jump_entry(0);
         self.asm.alu_load(Alu::Cmp, ADDRESS, target);
