@@ -30,7 +30,12 @@ impl Space {
 }
 
 const SPACES: usize = 4;
-const ENTRIES: usize = 1 << 10;
+/// A power of two.
+const ENTRIES: usize = 1 << 13;
+/// Lists of entries that may be stored through; a power of two.
+const BUCKETS: usize = 1 << 10;
+/// A list this long is cleared of what is stale or there twice before it grows.
+const BUCKET_MAX: usize = 16;
 
 /// One translation. A tag is the linear page's address, or [`NONE`].
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +55,22 @@ const EMPTY: Entry = Entry {
     fetch: NONE,
     delta: 0,
 };
+
+impl Entry {
+    /// Whether a page of list `place` of [`Tlb::writable`] may be stored to.
+    fn writes_in(&self, place: usize) -> bool {
+        self.write != NONE && bucket(Physical(self.write.wrapping_add(self.delta))) == place
+    }
+}
+
+/// Entries of the lower half remembered at most.
+const LOW_MAX: usize = ENTRIES / 2;
+
+/// Which list of [`Tlb::writable`] a page is in.
+fn bucket(physical: Physical) -> usize {
+    // The conversion keeps the low bits, which are all that is used.
+    physical.page_number() as usize % BUCKETS
+}
 
 /// Whether a page lies in the lower half of all linear addresses.
 const fn is_low(page: u64) -> bool {
@@ -129,8 +150,12 @@ impl Dropped {
 #[derive(Debug)]
 pub struct Tlb {
     entries: Box<[Entry; SPACES * ENTRIES]>,
-    /// Whether a space's part may hold pages of the lower half.
-    has_low: [bool; SPACES],
+    /// The entries that pages of the lower half were entered in; with
+    /// [`LOW_MAX`] of them, all entries may hold some. Some hold others by now.
+    low: Vec<usize>,
+    /// By physical page, modulo [`BUCKETS`]: the entries that may be stored
+    /// through. Some may not any more.
+    writable: Vec<Vec<usize>>,
     /// Since [`Tlb::take_dropped`] was last called; bounded, for an engine that
     /// never does.
     dropped: Dropped,
@@ -149,7 +174,8 @@ impl Tlb {
         let entries = vec![EMPTY; SPACES * ENTRIES].into_boxed_slice();
         Tlb {
             entries: entries.try_into().expect("the length is the type's"),
-            has_low: [false; SPACES],
+            low: Vec::new(),
+            writable: vec![Vec::new(); BUCKETS],
             dropped: Dropped::default(),
             has_dropped: false,
         }
@@ -229,9 +255,13 @@ impl Tlb {
     pub(crate) fn enter(&mut self, space: Space, linear: Linear, physical: Physical, leave: Leave) {
         let page = linear.page().0;
         let delta = physical.page().0.wrapping_sub(page);
-        self.has_low[space as usize] |= is_low(page);
-        let entry = &mut self.entries[Self::index(space, linear)];
+        let index = Self::index(space, linear);
+        let entry = &mut self.entries[index];
         let same = entry.delta == delta && [entry.read, entry.write, entry.fetch].contains(&page);
+        if !same && is_low(page) && self.low.len() < LOW_MAX {
+            self.low.push(index);
+        }
+        let is_new = leave.write && !(same && entry.write == page);
         let kept = if same {
             *entry
         } else {
@@ -244,27 +274,47 @@ impl Tlb {
             fetch: tag(leave.fetch, kept.fetch),
             delta,
         };
+        if is_new {
+            self.note_writable(index, physical);
+        }
+    }
+
+    /// Notes that `physical`'s page may be stored to through the entry `index`.
+    fn note_writable(&mut self, index: usize, physical: Physical) {
+        let place = bucket(physical);
+        let bucket = &mut self.writable[place];
+        if bucket.len() >= BUCKET_MAX && bucket.len() == bucket.capacity() {
+            let entries = &self.entries;
+            bucket.retain(|&index| entries[index].writes_in(place));
+            bucket.sort_unstable();
+            bucket.dedup();
+        }
+        bucket.push(index);
     }
 
     /// Drops everything.
     pub fn flush(&mut self) {
         self.note(|dropped| dropped.all = true);
         self.entries.fill(EMPTY);
-        self.has_low = [false; SPACES];
+        self.low.clear();
+        self.writable.iter_mut().for_each(Vec::clear);
     }
 
     /// Drops what is known of the lower half of all linear addresses.
     pub(crate) fn flush_low(&mut self) {
         self.note(|dropped| dropped.low = true);
-        let parts = self.entries.chunks_exact_mut(ENTRIES);
-        for (part, has_low) in parts.zip(&mut self.has_low) {
-            if std::mem::take(has_low) {
-                // An empty entry's tags are low too; it stays empty.
-                part.iter_mut()
-                    .filter(|entry| is_low(entry.read | entry.write | entry.fetch))
-                    .for_each(|entry| *entry = EMPTY);
+        // An empty entry's tags are low too; it stays empty.
+        let drop = |entry: &mut Entry| {
+            if is_low(entry.read | entry.write | entry.fetch) {
+                *entry = EMPTY;
             }
+        };
+        if self.low.len() < LOW_MAX {
+            self.low.iter().for_each(|&n| drop(&mut self.entries[n]));
+        } else {
+            self.entries.iter_mut().for_each(drop);
         }
+        self.low.clear();
     }
 
     /// Drops what is known of `linear`'s page.
@@ -279,9 +329,24 @@ impl Tlb {
     pub fn flush_range(&mut self, start: Linear, bytes: u64) {
         self.note(|dropped| dropped.add_range(start, bytes));
         let inside = |tag: u64| tag != NONE && tag.wrapping_sub(start.0) < bytes;
-        for entry in self.entries.iter_mut() {
+        let drop = |entry: &mut Entry| {
             if inside(entry.read) || inside(entry.write) || inside(entry.fetch) {
                 *entry = EMPTY;
+            }
+        };
+        let pages = bytes / PAGE_BYTES;
+        if is_low(start.0) && self.low.len() < LOW_MAX {
+            self.low.iter().for_each(|&n| drop(&mut self.entries[n]));
+            return;
+        }
+        if pages >= ENTRIES as u64 {
+            self.entries.iter_mut().for_each(drop);
+            return;
+        }
+        for page in 0..pages {
+            let index = Self::index(Space::Supervisor, start.plus(page * PAGE_BYTES));
+            for space in 0..SPACES {
+                drop(&mut self.entries[space * ENTRIES + index]);
             }
         }
     }
@@ -291,15 +356,81 @@ impl Tlb {
     pub fn flush_writes(&mut self) {
         self.note(|dropped| dropped.writes = true);
         self.entries.iter_mut().for_each(|entry| entry.write = NONE);
+        self.writable.iter_mut().for_each(Vec::clear);
     }
 
     /// Takes back every leave to store to `physical`'s page.
     pub fn flush_writes_to(&mut self, physical: Physical) {
         self.note(|dropped| dropped.add_writes_to(physical.page()));
         let page = physical.page().0;
-        for entry in self.entries.iter_mut() {
+        for &index in &self.writable[bucket(physical)] {
+            let entry = &mut self.entries[index];
             if entry.write != NONE && entry.write.wrapping_add(entry.delta) == page {
                 entry.write = NONE;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: Leave = Leave {
+        read: true,
+        write: true,
+        fetch: false,
+    };
+
+    /// More pages than any list holds, all stored to through one physical page
+    /// after the other, over and over.
+    #[test]
+    fn every_leave_to_store_to_a_page_is_taken_back() {
+        let mut tlb = Tlb::new();
+        let page = |n: u64| Linear(n * PAGE_BYTES);
+        let physical = |n: u64| Physical(n % 3 * BUCKETS as u64 * PAGE_BYTES);
+        for _ in 0..4 {
+            for n in 0..100 {
+                tlb.enter(Space::User, page(n), physical(n), ALL);
+            }
+            tlb.flush_writes_to(physical(1));
+            for n in 0..100 {
+                let granted = tlb.write(Space::User, page(n), 8).is_some();
+                assert_eq!(granted, n % 3 != 1, "{n}");
+                assert!(tlb.read(Space::User, page(n), 8).is_some());
+            }
+        }
+        assert!(tlb.writable[0].len() < 256);
+    }
+
+    #[test]
+    fn the_lower_half_goes_and_the_upper_stays_however_many_there_are() {
+        for count in [3, LOW_MAX as u64 + 3] {
+            let mut tlb = Tlb::new();
+            let high = Linear(0xffff_8000_0000_0000 + (ENTRIES as u64 - 1) * PAGE_BYTES);
+            tlb.enter(Space::Supervisor, high, Physical(0), ALL);
+            for n in 0..count {
+                tlb.enter(Space::User, Linear(n * PAGE_BYTES), Physical(0), ALL);
+            }
+            tlb.flush_low();
+            assert!(tlb.read(Space::Supervisor, high, 1).is_some());
+            let left =
+                (0..count).filter(|n| tlb.read(Space::User, Linear(n * PAGE_BYTES), 1).is_some());
+            assert_eq!(left.count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_range_goes_alone() {
+        for low in [0, 0xffff_8000_0000_0000] {
+            let mut tlb = Tlb::new();
+            for n in 0..1024 {
+                tlb.enter(Space::User, Linear(low + n * PAGE_BYTES), Physical(0), ALL);
+            }
+            tlb.flush_range(Linear(low + 100 * PAGE_BYTES), 512 * PAGE_BYTES);
+            for n in 0..1024 {
+                let known = tlb.read(Space::User, Linear(low + n * PAGE_BYTES), 1);
+                assert_eq!(known.is_none(), (100..612).contains(&n), "{n}");
             }
         }
     }

@@ -121,11 +121,7 @@ impl Code {
             for place in [write, execute] {
                 // SAFETY: as above. rustix doesn't know this advice.
                 let _ = unsafe {
-                    libc::madvise(
-                        place.as_ptr().cast(),
-                        LARGE_PAGE_BYTES,
-                        libc::MADV_COLLAPSE,
-                    )
+                    libc::madvise(place.as_ptr().cast(), LARGE_PAGE_BYTES, libc::MADV_COLLAPSE)
                 };
             }
         }

@@ -12,7 +12,7 @@ use x86::{Linear, PAGE_BYTES};
 use crate::frame::Region;
 
 /// Entries of a space; a power of two.
-pub(crate) const ENTRIES: usize = 1 << 12;
+pub(crate) const ENTRIES: usize = 1 << 13;
 /// Supervisor, user, supervisor with user pages open: [`Space::UserAc`] has no
 /// translated code.
 const SPACES: usize = 3;
@@ -23,6 +23,8 @@ pub(crate) const COUNT: usize = ENTRIES * SPACES;
 const FILLED_MAX: usize = 4 * COUNT;
 /// Lists of pages that may be stored to; a power of two.
 const BUCKETS: usize = 1 << 10;
+/// A list this long is cleared of what is stale or there twice before it grows.
+const BUCKET_MAX: usize = 16;
 /// Length in bytes of all entries.
 pub(crate) const BYTES: usize = COUNT * size_of::<Entry>();
 
@@ -133,10 +135,14 @@ impl Filled {
         };
         if known.write && (before.write != page.0 || before.host != host) {
             let writable = &mut self.writable[bucket(host)];
-            writable.retain(|&(space, page)| {
-                let entry = &entries[space as usize * ENTRIES + index(page)];
-                entry.write == page.0 && bucket(entry.host) == bucket(host)
-            });
+            if writable.len() >= BUCKET_MAX && writable.len() == writable.capacity() {
+                writable.retain(|&(space, page)| {
+                    let entry = &entries[space as usize * ENTRIES + index(page)];
+                    entry.write == page.0 && bucket(entry.host) == bucket(host)
+                });
+                writable.sort_unstable_by_key(|&(space, page)| (space as u8, page.0));
+                writable.dedup();
+            }
             writable.push((space, page));
         }
     }
