@@ -42,7 +42,19 @@ impl Mem {
 /// The place of a jump's 32-bit displacement.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
-pub(crate) struct Fix(usize);
+pub(crate) struct Fix {
+    at: usize,
+    section: Section,
+}
+
+/// Where code goes: what is often executed lies together, apart from the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Section {
+    /// What is often executed.
+    Hot,
+    /// What is rare.
+    Cold,
+}
 
 /// The condition code of a jump (SDM volume 1, appendix B).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,11 +78,15 @@ pub(crate) enum Alu {
     Cmp = 7,
 }
 
-/// Code in the making, to be placed at `origin` in code memory.
+/// Code in the making, for two places in code memory.
 #[derive(Debug)]
 pub(crate) struct Asm {
+    /// The section that code goes to at present, and its place.
+    section: Section,
     origin: u32,
     bytes: Vec<u8>,
+    /// The place and the code of the other section.
+    other: (u32, Vec<u8>),
 }
 
 /// Registers and memory operands alike, in an encoding's place for either.
@@ -80,11 +96,22 @@ enum Rm {
 }
 
 impl Asm {
-    /// No code yet, to be placed at offset `origin`.
-    pub(crate) fn new(origin: u32) -> Asm {
+    /// No code yet, to be placed at the offsets `hot` and `cold`.
+    pub(crate) fn new(hot: u32, cold: u32) -> Asm {
         Asm {
-            origin,
+            section: Section::Hot,
+            origin: hot,
             bytes: Vec::with_capacity(1024),
+            other: (cold, Vec::with_capacity(1024)),
+        }
+    }
+
+    /// From now on code goes to `section`.
+    pub(crate) fn go_to(&mut self, section: Section) {
+        if section != self.section {
+            self.section = section;
+            std::mem::swap(&mut self.origin, &mut self.other.0);
+            std::mem::swap(&mut self.bytes, &mut self.other.1);
         }
     }
 
@@ -97,9 +124,13 @@ impl Asm {
         self.origin + self.bytes.len() as u32
     }
 
-    /// All code so far.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
+    /// All code of `section` so far.
+    pub(crate) fn bytes(&self, section: Section) -> &[u8] {
+        if section == self.section {
+            &self.bytes
+        } else {
+            &self.other.1
+        }
     }
 
     /// Code from elsewhere.
@@ -316,11 +347,6 @@ impl Asm {
     pub(crate) fn sar_32(&mut self, a: Host, count: u8) {
         self.encode(false, &[0xc1], 7, &Rm::Register(a), false);
         self.bytes.push(count);
-    }
-
-    /// `movzx to, from` of the low 16 bits.
-    pub(crate) fn movzx_16(&mut self, to: Host, from: Host) {
-        self.encode(false, &[0x0f, 0xb7], to.0, &Rm::Register(from), false);
     }
 
     /// `movzx ecx, ch`.
@@ -623,7 +649,10 @@ impl Asm {
 
     fn displacement(&mut self) -> Fix {
         self.raw(&[0; 4]);
-        Fix(self.bytes.len() - 4)
+        Fix {
+            at: self.bytes.len() - 4,
+            section: self.section,
+        }
     }
 
     /// Makes a jump go here.
@@ -635,7 +664,12 @@ impl Asm {
     pub(crate) fn bind_to(&mut self, fix: Fix, target: u32) {
         let from = self.offset_of(fix) + 4;
         let displacement = target.wrapping_sub(from);
-        self.bytes[fix.0..fix.0 + 4].copy_from_slice(&displacement.to_le_bytes());
+        let bytes = if fix.section == self.section {
+            &mut self.bytes
+        } else {
+            &mut self.other.1
+        };
+        bytes[fix.at..fix.at + 4].copy_from_slice(&displacement.to_le_bytes());
     }
 
     /// The offset in code memory of a jump's displacement.
@@ -644,7 +678,12 @@ impl Asm {
         reason = "a block is far below 4 GiB"
     )]
     pub(crate) fn offset_of(&self, fix: Fix) -> u32 {
-        self.origin + fix.0 as u32
+        let origin = if fix.section == self.section {
+            self.origin
+        } else {
+            self.other.0
+        };
+        origin + fix.at as u32
     }
 }
 
@@ -660,7 +699,7 @@ mod tests {
     use super::*;
 
     fn text(asm: &Asm) -> Vec<String> {
-        let mut decoder = Decoder::with_ip(64, asm.bytes(), 0, DecoderOptions::NONE);
+        let mut decoder = Decoder::with_ip(64, asm.bytes(Section::Hot), 0, DecoderOptions::NONE);
         let mut formatter = GasFormatter::new();
         let mut lines = Vec::new();
         for insn in &mut decoder {
@@ -673,7 +712,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_address_decodes_as_it_was_meant() {
-        let mut asm = Asm::new(0);
+        let mut asm = Asm::new(0, 0x8000);
         asm.load(Host(15), Mem::frame(8));
         asm.load(Host(1), Mem::base(Host(13), 0));
         asm.load(Host(1), Mem::base(Host(12), 0));
@@ -697,7 +736,7 @@ mod tests {
 
     #[test]
     fn constants_take_the_shortest_form_that_holds_them() {
-        let mut asm = Asm::new(0);
+        let mut asm = Asm::new(0, 0x8000);
         asm.constant(Host(1), 5);
         asm.constant(Host(9), u64::MAX);
         asm.constant(Host(1), 1 << 40);
@@ -721,7 +760,7 @@ mod tests {
 
     #[test]
     fn jumps_go_where_they_are_bound() {
-        let mut asm = Asm::new(0x1000);
+        let mut asm = Asm::new(0x1000, 0x8000);
         let forward = asm.jcc(Condition::ABOVE);
         let near = asm.jrcxz();
         asm.jmp_to(0x1000);

@@ -1,6 +1,8 @@
 //! Code memory: one stretch of memory, mapped twice. Through one mapping it is
 //! written, through the other executed; no page is both. Its size is fixed;
-//! when it is full, all of it is used anew.
+//! when it is full, all of it is used anew. Code that is often executed lies in
+//! its first part, what is rare in the second: so the host fetches little that
+//! it doesn't need.
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
@@ -8,11 +10,13 @@ use std::ptr::NonNull;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
+use crate::asm::{Asm, Section};
+
 /// Where a piece of code lies, in bytes from the start of code memory.
 pub(crate) type Offset = u32;
 
 /// Length in bytes of code memory in use; tests have less.
-pub(crate) const BYTES: usize = 64 << 20;
+pub(crate) const BYTES: usize = 128 << 20;
 
 /// Length in bytes of the host's large pages. Translated code is many times as
 /// long as the guest's, and the host's instruction TLB soon too small for it in
@@ -26,13 +30,15 @@ pub(crate) struct Code {
     execute: NonNull<u8>,
     /// Length in bytes of both mappings, below 4 GiB.
     bytes: usize,
-    used: usize,
+    /// By [`Section`]: up to where it is in use, and where it ends.
+    used: [usize; 2],
+    ends: [usize; 2],
     /// Written since [`Code::make_ready`] was last called.
     is_fresh: bool,
     /// What stays when the rest is used anew.
     kept: usize,
-    /// Up to here large pages have been asked for.
-    enlarged: usize,
+    /// By [`Section`]: up to here large pages have been asked for.
+    enlarged: [usize; 2],
 }
 
 // SAFETY: the mappings belong to this value alone and move with it.
@@ -59,16 +65,18 @@ impl Code {
             }?;
             Ok::<_, std::io::Error>(place)
         };
+        let hot_bytes = bytes / 2;
         let write = map(ProtFlags::READ | ProtFlags::WRITE)?;
         let execute = map(ProtFlags::READ | ProtFlags::EXEC)?;
         Ok(Code {
             write,
             execute,
             bytes,
-            used: 0,
+            used: [0, hot_bytes],
+            ends: [hot_bytes, bytes],
             is_fresh: false,
             kept: 0,
-            enlarged: 0,
+            enlarged: [0, hot_bytes],
         })
     }
 
@@ -101,12 +109,15 @@ impl Code {
         Ok(place)
     }
 
-    /// Lays the code up to `end` into large pages, where the host has any to
-    /// give: it changes nothing but the speed.
-    fn enlarge(&mut self, end: usize) {
-        while self.enlarged < end && self.enlarged + LARGE_PAGE_BYTES <= self.bytes {
-            let at = self.enlarged;
-            self.enlarged += LARGE_PAGE_BYTES;
+    /// Lays the code of `section` up to `end` into large pages, where the host
+    /// has any to give: it changes nothing but the speed.
+    fn enlarge(&mut self, section: Section, end: usize) {
+        let section = section as usize;
+        while self.enlarged[section] < end
+            && self.enlarged[section] + LARGE_PAGE_BYTES <= self.ends[section]
+        {
+            let at = self.enlarged[section];
+            self.enlarged[section] += LARGE_PAGE_BYTES;
             // SAFETY: inside of both mappings.
             let [write, execute] = unsafe { [self.write.add(at), self.execute.add(at)] };
             // SAFETY: it gives the pages of our own mapping memory, and leaves
@@ -127,38 +138,48 @@ impl Code {
         }
     }
 
-    /// Where the next piece will lie.
+    /// Where the next piece of `section` will lie.
     #[expect(clippy::cast_possible_truncation, reason = "it is far below 4 GiB")]
-    pub(crate) fn next(&self) -> Offset {
-        self.used as Offset
+    pub(crate) fn next(&self, section: Section) -> Offset {
+        self.used[section as usize] as Offset
     }
 
-    /// Whether there is room for `bytes` bytes.
+    /// How many bytes are in use.
+    pub(crate) fn used(&self) -> usize {
+        self.used[0] + self.used[1] - self.ends[0]
+    }
+
+    /// Whether there is room for `bytes` bytes in each section.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
-        self.bytes - self.used >= bytes
+        let both = self.used.iter().zip(self.ends);
+        both.into_iter().all(|(used, end)| end - used >= bytes)
     }
 
-    /// Puts `bytes` at [`Code::next`].
+    /// Puts the code of `asm`, which was begun at [`Code::next`], there.
     ///
     /// # Panics
     /// If there is no room: the caller has looked.
-    pub(crate) fn place(&mut self, bytes: &[u8]) {
-        self.enlarge(self.used + bytes.len());
-        self.write(self.next(), bytes);
-        // Entries at multiples of 16 are fetched best.
-        self.used = (self.used + bytes.len())
-            .next_multiple_of(16)
-            .min(self.bytes);
+    pub(crate) fn place(&mut self, asm: &Asm) {
+        for section in [Section::Hot, Section::Cold] {
+            let bytes = asm.bytes(section);
+            let at = self.next(section);
+            self.enlarge(section, at as usize + bytes.len());
+            self.write(at, bytes);
+            // Entries at multiples of 16 are fetched best.
+            self.used[section as usize] = (at as usize + bytes.len())
+                .next_multiple_of(16)
+                .min(self.ends[section as usize]);
+        }
     }
 
-    /// Keeps what has been placed so far for ever.
+    /// Keeps what often executed code has been placed so far for ever.
     pub(crate) fn keep(&mut self) {
-        self.kept = self.used;
+        self.kept = self.used[0];
     }
 
     /// Forgets all that isn't kept.
     pub(crate) fn clear(&mut self) {
-        self.used = self.kept;
+        self.used = [self.kept, self.ends[0]];
     }
 
     /// Makes the jump whose 32-bit displacement lies at `at` go to `target`.

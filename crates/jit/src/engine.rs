@@ -133,7 +133,7 @@ impl Jit {
             return None;
         }
         let id = self.blocks.next();
-        let begin = self.code.next();
+        let begin = self.code.used();
         let block = translate::translate(
             key,
             id,
@@ -145,7 +145,7 @@ impl Jit {
         );
         self.statistics.blocks += 1;
         self.statistics.instructions += line.len() as u64;
-        self.statistics.code_bytes += u64::from(self.code.next() - begin);
+        self.statistics.code_bytes += (self.code.used() - begin) as u64;
         Some(self.blocks.insert(cpu, block))
     }
 

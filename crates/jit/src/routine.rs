@@ -1,7 +1,7 @@
 //! The routines that all translated code shares: the way in, the ways out, and
 //! the ways to the helper and back.
 
-use crate::asm::{Alu, Asm, Condition, Mem};
+use crate::asm::{Alu, Asm, Condition, Mem, Section};
 use crate::code::{Code, Offset};
 use crate::flag::Where;
 use crate::frame::at;
@@ -55,7 +55,7 @@ impl Routines {
 
     /// Writes the routines into code memory, for ever.
     pub(crate) fn write(code: &mut Code) -> Routines {
-        let mut asm = Asm::new(code.next());
+        let mut asm = Asm::new(code.next(Section::Hot), code.next(Section::Cold));
         let enter = asm.here();
         write_enter(&mut asm);
 
@@ -97,7 +97,7 @@ impl Routines {
         let leave_without_af = strip(&mut asm, leave_saved);
         let slow_without_af = strip(&mut asm, slow_saved);
 
-        code.place(asm.bytes());
+        code.place(&asm);
         code.keep();
         Routines {
             enter,

@@ -130,10 +130,6 @@ impl Context<'_> {
                 self.left = Left::Trapped(trap);
                 return true;
             }
-            Ok(()) if *is_last => {
-                self.left = Left::Complete;
-                return true;
-            }
             Ok(()) => {}
         }
         see_dropped(
@@ -143,14 +139,18 @@ impl Context<'_> {
             self.blocks,
             self.statistics,
         );
+        if let Some(at) = at {
+            self.filled.fill(self.region, self.cpu, at);
+        }
+        if *is_last {
+            self.left = Left::Complete;
+            return true;
+        }
         if self.cpu.look || Mode::of(self.cpu) != Some(self.mode) || self.cpu.branches >= self.until
         {
             self.cpu.rip = next;
             self.left = Left::Complete;
             return true;
-        }
-        if let Some(at) = at {
-            self.filled.fill(self.region, self.cpu, at);
         }
         self.give_back();
         false

@@ -48,6 +48,8 @@ pub(crate) struct Statistics {
 enum Called {
     /// The fast TLB did not know the page.
     Miss,
+    /// A RET, whose target the jump cache did not know.
+    Return,
     /// An instruction, by its number in `Code`.
     Instruction(u16),
 }
@@ -78,9 +80,16 @@ impl Statistics {
     fn calls(&self, sites: &Sites) -> BTreeMap<Called, u64> {
         let mut calls = self.past.clone();
         for (site, &hits) in sites.iter().zip(&self.hits) {
-            if let Site::Slow { operand, code, .. } = site {
+            if let Site::Slow {
+                operand,
+                code,
+                is_last,
+                ..
+            } = site
+            {
                 let called = match operand {
                     Operand::None => Called::Instruction(*code as u16),
+                    Operand::Pop if *is_last => Called::Return,
                     _ => Called::Miss,
                 };
                 *calls.entry(called).or_default() += u64::from(hits);
@@ -117,6 +126,7 @@ impl Statistics {
         for (called, hits) in calls.into_iter().filter(|&(_, hits)| hits > 0) {
             let what = match called {
                 Called::Miss => "helper: page not known".to_owned(),
+                Called::Return => "helper: return not known".to_owned(),
                 Called::Instruction(number) => {
                     let code = Code::try_from(usize::from(number));
                     format!("helper: {:?}", code.unwrap_or(Code::INVALID))

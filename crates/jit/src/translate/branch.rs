@@ -216,7 +216,7 @@ impl Translator<'_> {
         true
     }
 
-    fn ret(&mut self, decoded: &Decoded) -> bool {
+    pub(super) fn ret(&mut self, decoded: &Decoded) -> bool {
         let insn = &decoded.insn;
         use iced_x86::Code as C;
         let released = match insn.code() {

@@ -1,6 +1,6 @@
 //! Translation: from a block of guest instructions to host code.
 //!
-//! A block becomes its entries, its body, and behind it the code for what is
+//! A block becomes its entries and its body, and elsewhere the code for what is
 //! rare: the ways to the helper and the jumps that aren't linked yet. One file a
 //! kind of instruction; what none of them knows the interpreter executes.
 
@@ -21,7 +21,7 @@ use cpu::Decoded;
 use iced_x86::{Encoder, InstructionInfoFactory, OpKind};
 use x86::PAGE_BYTES;
 
-use crate::asm::{Alu, Asm, Condition, Fix, Mem};
+use crate::asm::{Alu, Asm, Condition, Fix, Mem, Section};
 use crate::cache::{Block, BlockId, Entries, Key};
 use crate::code::{Code, Offset};
 use crate::flag::{Effect, Where, visible};
@@ -48,7 +48,7 @@ pub(crate) fn translate(
     let effects: Vec<Effect> = line.iter().map(|d| Effect::of(&d.insn)).collect();
     let exits: Vec<bool> = line.iter().map(|d| may_exit(d, key)).collect();
     let mut translator = Translator {
-        asm: Asm::new(code.next()),
+        asm: Asm::new(code.next(Section::Hot), code.next(Section::Cold)),
         key,
         id,
         // A page's offset.
@@ -86,7 +86,7 @@ pub(crate) fn translate(
         translator.go(end, false);
     }
     translator.cold();
-    code.place(translator.asm.bytes());
+    code.place(&translator.asm);
     Block {
         key,
         bytes: line.last().map_or(0, |d| u64::from(d.op.end)),
@@ -109,11 +109,20 @@ fn may_exit(decoded: &Decoded, key: Key) -> bool {
 
 /// Code that is rare, to be placed behind the block.
 enum Cold {
-    /// The helper executes instructions, one after the other.
+    /// The helper executes an instruction.
     Slow {
         jumps: Vec<Fix>,
-        sites: Vec<SiteId>,
+        site: SiteId,
         /// Where translated code goes on; `None`: it is left.
+        resume: Option<Offset>,
+    },
+    /// Of PUSHes, POPs and the RET behind them, for which one lookup was made in
+    /// vain, each has a lookup of its own.
+    Run {
+        jumps: Vec<Fix>,
+        run: Vec<Decoded>,
+        flags: Where,
+        /// Where translated code goes on; `None` behind a RET.
         resume: Option<Offset>,
     },
     /// A jump within the page that is not linked yet.
@@ -161,9 +170,17 @@ impl Translator<'_> {
             reason = "an offset in a page"
         )]
         let offset = self.offset as u16;
-        let stop = self.asm.here();
+        self.asm.go_to(Section::Cold);
+        let mut stop = self.asm.here();
         let site = self.sites.add(Site::Stop { offset });
         self.leave(site, self.flags);
+        self.asm.go_to(Section::Hot);
+        if self.flags != Where::Saved {
+            // JRCXZ doesn't reach far.
+            let near = self.asm.here();
+            self.asm.jmp_to(stop);
+            stop = near;
+        }
         let far = self.asm.here();
         if self.flags == Where::Saved {
             let disp = -i32::from(offset);
@@ -246,14 +263,21 @@ impl Translator<'_> {
         jumps: Vec<Fix>,
     ) -> Slow {
         let site = self.slow_site(decoded, operand, is_last);
-        self.slow_run(vec![site], jumps)
-    }
-
-    /// The helper does what `sites` are, where one of `jumps` is taken.
-    fn slow_run(&mut self, sites: Vec<SiteId>, jumps: Vec<Fix>) -> Slow {
         self.cold.push(Cold::Slow {
             jumps,
-            sites,
+            site,
+            resume: None,
+        });
+        Slow(self.cold.len() - 1)
+    }
+
+    /// The instructions of `run` have a lookup each, where one of `jumps` is
+    /// taken.
+    fn slow_run(&mut self, run: Vec<Decoded>, jumps: Vec<Fix>) -> Slow {
+        self.cold.push(Cold::Run {
+            jumps,
+            run,
+            flags: self.flags,
             resume: None,
         });
         Slow(self.cold.len() - 1)
@@ -262,7 +286,7 @@ impl Translator<'_> {
     /// After the helper has done it, translated code goes on here.
     fn resume(&mut self, slow: &Slow) {
         let here = self.asm.here();
-        if let Cold::Slow { resume, .. } = &mut self.cold[slow.0] {
+        if let Cold::Slow { resume, .. } | Cold::Run { resume, .. } = &mut self.cold[slow.0] {
             *resume = Some(here);
         }
     }
@@ -340,17 +364,32 @@ impl Translator<'_> {
 
     /// The code for what is rare.
     fn cold(&mut self) {
+        self.asm.go_to(Section::Cold);
         for cold in std::mem::take(&mut self.cold) {
             match cold {
                 Cold::Slow {
                     jumps,
-                    sites,
+                    site,
                     resume,
                 } => {
                     jumps.into_iter().for_each(|jump| self.asm.bind(jump));
-                    for site in sites {
-                        self.asm.store_constant_32(Mem::frame(at::SITE), site);
-                        self.asm.call_to(self.routines.slow(Where::Saved));
+                    self.asm.store_constant_32(Mem::frame(at::SITE), site);
+                    self.asm.call_to(self.routines.slow(Where::Saved));
+                    if let Some(resume) = resume {
+                        self.asm.jmp_to(resume);
+                    }
+                }
+                Cold::Run {
+                    jumps,
+                    run,
+                    flags,
+                    resume,
+                } => {
+                    jumps.into_iter().for_each(|jump| self.asm.bind(jump));
+                    self.flags = flags;
+                    for decoded in &run {
+                        let done = self.stack(decoded) || self.ret(decoded);
+                        debug_assert!(done, "a run has nothing else");
                     }
                     if let Some(resume) = resume {
                         self.asm.jmp_to(resume);
@@ -388,7 +427,7 @@ impl Translator<'_> {
                 }
             }
         }
-        // Those that far jumps have added.
+        // Those that far jumps and runs have added.
         if !self.cold.is_empty() {
             self.cold();
         }

@@ -179,11 +179,7 @@ impl Translator<'_> {
             write: true,
             ..self.read_words(count)
         });
-        let sites = run
-            .iter()
-            .map(|d| self.slow_site(d, Operand::Push, false))
-            .collect();
-        let slow = self.slow_run(sites, jumps);
+        let slow = self.slow_run(run.to_vec(), jumps);
         for (n, decoded) in (0..).zip(run.iter().rev()) {
             let from = self.in_host(decoded.insn.op_register(0), INDEX);
             let to = self.word_at(ADDRESS, n);
@@ -199,12 +195,8 @@ impl Translator<'_> {
         self.mov_word(ADDRESS, STACK);
         let count = words(run.len() + usize::from(ret.is_some()));
         let jumps = self.look_up(self.read_words(count));
-        let mut sites: Vec<_> = run
-            .iter()
-            .map(|d| self.slow_site(d, Operand::Pop, false))
-            .collect();
-        sites.extend(ret.map(|d| self.slow_site(d, Operand::Pop, true)));
-        let slow = self.slow_run(sites, jumps);
+        let all = run.iter().chain(ret).cloned().collect();
+        let slow = self.slow_run(all, jumps);
         for (n, decoded) in (0..).zip(run) {
             let from = self.word_at(ADDRESS, n);
             self.pop_to(guest_number(decoded.insn.op_register(0)), from);

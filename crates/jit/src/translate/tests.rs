@@ -33,7 +33,7 @@ fn text(guest: &[u8]) -> Vec<String> {
     let routines = Routines::write(&mut code);
     let mut sites = Sites::default();
     let block = translate(key, 0, &line, ended, &mut code, &mut sites, &routines);
-    let bytes = code.read(block.entries.plain, code.next());
+    let bytes = code.read(block.entries.plain, code.next(Section::Hot));
     let mut formatter = GasFormatter::new();
     let mut lines = Vec::new();
     let decoder = Decoder::with_ip(64, &bytes, 0, DecoderOptions::NONE);
