@@ -17,6 +17,8 @@ use crate::{Cpu, Flow, Model, Op, Trap, exec};
 const OPS_MAX: usize = 64;
 /// Bytes an instruction has at most; a longer one is `#GP(0)`.
 const INSN_BYTES_MAX: usize = 15;
+/// Length in bytes of a block at most.
+const LINE_BYTES_MAX: usize = OPS_MAX * INSN_BYTES_MAX;
 /// How `model` decodes: without BMI1 and LZCNT their prefixes mean nothing, and
 /// TZCNT and LZCNT are BSF and BSR.
 fn options(model: Model) -> u32 {
@@ -81,7 +83,7 @@ struct Recent {
 }
 
 /// A power of two.
-const RECENT: usize = 1 << 14;
+const RECENT: usize = 1 << 15;
 
 /// At no place where code can be.
 const NOTHING: Recent = Recent {
@@ -268,11 +270,8 @@ impl Block {
 /// Decodes the block at `linear`, whose first byte lies at `start`, and adds
 /// its operations to `ops`.
 fn decode(cpu: &mut Cpu, linear: Linear, start: Physical, ops: &mut Vec<Op>) -> Flow<Block> {
-    // At most a page: straight-line code that is longer is cut.
-    let mut bytes = [0u8; PAGE_BYTES as usize];
-    let in_page = (PAGE_BYTES - linear.offset()) as usize;
-    let page = &mut bytes[..in_page];
-    cpu.ram.read(start, page).or(Err(Trap::GP))?;
+    let mut bytes = [0u8; LINE_BYTES_MAX];
+    let page = line_bytes(cpu, start, &mut bytes).ok_or(Trap::GP)?;
     let size = cpu.code_size;
     let first = ops.len();
     let model = cpu.model;
@@ -336,13 +335,11 @@ pub struct Decoded {
 /// first one crosses into the next page. `true`: the last one ends the block
 /// ([`Op::run`] sets `rip`); `false`: execution goes on behind it.
 pub fn straight_line(cpu: &Cpu, start: Physical) -> (Vec<Decoded>, bool) {
-    let mut bytes = [0u8; PAGE_BYTES as usize];
-    let in_page = (PAGE_BYTES - start.0 % PAGE_BYTES) as usize;
-    let page = &mut bytes[..in_page];
-    if cpu.ram.read(start, page).is_err() {
+    let mut bytes = [0u8; LINE_BYTES_MAX];
+    let Some(page) = line_bytes(cpu, start, &mut bytes) else {
         return (Vec::new(), false);
-    }
-    let mut line = Vec::new();
+    };
+    let mut line = Vec::with_capacity(16);
     let (_, ended) = decode_line(cpu.code_size, cpu.model, page, |insn| {
         line.push(Decoded {
             insn: *insn,
@@ -350,6 +347,19 @@ pub fn straight_line(cpu: &Cpu, start: Physical) -> (Vec<Decoded>, bool) {
         });
     });
     (line, ended)
+}
+
+/// What a block at `start` may be made from: to the end of its page, and no
+/// more than instructions in a block can have. `None` where there is no RAM.
+fn line_bytes<'a>(
+    cpu: &Cpu,
+    start: Physical,
+    bytes: &'a mut [u8; LINE_BYTES_MAX],
+) -> Option<&'a [u8]> {
+    let in_page = (PAGE_BYTES - start.0 % PAGE_BYTES) as usize;
+    let part = &mut bytes[..in_page.min(LINE_BYTES_MAX)];
+    cpu.ram.read(start, part).ok()?;
+    Some(part)
 }
 
 /// Decodes the one instruction that begins at the end of a page and ends in

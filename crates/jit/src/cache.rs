@@ -140,6 +140,8 @@ pub(crate) struct Block {
     pub(crate) entries: Entries,
     /// The links that lead here.
     pub(crate) incoming: Vec<SiteId>,
+    /// The next block of its list in [`Blocks::by_key`].
+    pub(crate) next: Option<BlockId>,
 }
 
 /// An entry of the jump cache.
@@ -179,6 +181,8 @@ const BESIDE_MAX: u8 = 32;
 
 /// A power of two.
 const RECENT: usize = 1 << 14;
+/// Lists of blocks by their keys; a power of two.
+const LISTS: usize = 1 << 17;
 
 /// A block that was found lately.
 #[derive(Clone, Copy, Debug)]
@@ -191,7 +195,8 @@ struct Recent {
 #[derive(Debug)]
 pub(crate) struct Blocks {
     blocks: Vec<Option<Block>>,
-    by_key: BTreeMap<Key, BlockId>,
+    /// The first block of each list.
+    by_key: Vec<Option<BlockId>>,
     by_page: BTreeMap<u64, Vec<BlockId>>,
     recent: Vec<Option<Recent>>,
     /// Writes to a page beside its blocks, since one was last added or dropped.
@@ -206,7 +211,7 @@ impl Default for Blocks {
     fn default() -> Self {
         Blocks {
             blocks: Vec::new(),
-            by_key: BTreeMap::new(),
+            by_key: vec![None; LISTS],
             by_page: BTreeMap::new(),
             recent: vec![None; RECENT],
             beside: BTreeMap::new(),
@@ -235,17 +240,25 @@ impl Blocks {
         {
             return Some(recent.id);
         }
-        let id = *self.by_key.get(&key)?;
-        self.recent[slot] = Some(Recent { key, id });
-        Some(id)
+        let mut next = self.by_key[list(key)];
+        while let Some(id) = next {
+            let block = self.blocks[id as usize].as_ref();
+            let block = block.expect("a list holds no block that is gone");
+            if block.key == key {
+                self.recent[slot] = Some(Recent { key, id });
+                return Some(id);
+            }
+            next = block.next;
+        }
+        None
     }
 
     /// Adds a block, and watches its page.
-    pub(crate) fn insert(&mut self, cpu: &mut Cpu, block: Block) -> BlockId {
+    pub(crate) fn insert(&mut self, cpu: &mut Cpu, mut block: Block) -> BlockId {
         let id = self.next();
         let page = block.key.start.page();
         let number = page.page_number();
-        self.by_key.insert(block.key, id);
+        block.next = self.by_key[list(block.key)].replace(id);
         self.by_page.entry(number).or_default().push(id);
         self.beside.remove(&number);
         if cpu.ram.pages().get(number) & flag::TRANSLATED == 0 {
@@ -324,10 +337,29 @@ impl Blocks {
                 code.patch(link.jump, link.stub);
             }
         }
-        self.by_key.remove(&block.key);
+        self.leave_list(block.key, id, block.next);
         let slot = slot(block.key);
         if self.recent[slot].is_some_and(|recent| recent.id == id) {
             self.recent[slot] = None;
+        }
+    }
+
+    /// Takes block `id`, behind which `next` comes, out of its list.
+    fn leave_list(&mut self, key: Key, id: BlockId, next: Option<BlockId>) {
+        let first = &mut self.by_key[list(key)];
+        if *first == Some(id) {
+            *first = next;
+            return;
+        }
+        let mut before = *first;
+        while let Some(other) = before {
+            let block = self.blocks[other as usize].as_mut();
+            let block = block.expect("a list holds no block that is gone");
+            if block.next == Some(id) {
+                block.next = next;
+                return;
+            }
+            before = block.next;
         }
     }
 
@@ -409,10 +441,20 @@ impl Blocks {
 }
 
 /// Where in [`Blocks::recent`] a block is looked for.
-#[expect(clippy::cast_possible_truncation, reason = "masked to the low bits")]
 fn slot(key: Key) -> usize {
+    mix(key) % RECENT
+}
+
+/// Which list of [`Blocks::by_key`] a block is in.
+fn list(key: Key) -> usize {
+    mix(key) % LISTS
+}
+
+/// A number whose low bits depend on all that often differs between keys.
+#[expect(clippy::cast_possible_truncation, reason = "masked to the low bits")]
+fn mix(key: Key) -> usize {
     let salt = u64::from(key.mode.space) << 3 | key.flags as u64;
-    (key.start.0 ^ key.start.0 >> 10 ^ salt << 9) as usize % RECENT
+    (key.start.0 ^ key.start.0 >> 10 ^ salt << 9) as usize
 }
 
 /// Where in a part of the jump cache a target is looked for.

@@ -92,6 +92,7 @@ pub(crate) fn translate(
         bytes: line.last().map_or(0, |d| u64::from(d.op.end)),
         entries,
         incoming: Vec::new(),
+        next: None,
     }
 }
 
