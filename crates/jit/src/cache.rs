@@ -1,17 +1,18 @@
 //! Translated blocks, by where they come from; the links between them; and the
-//! jump cache, by which translated code finds the target of a jump to another
-//! page.
+//! jump cache, by which translated code finds the target of a jump whose target
+//! is computed.
 //!
 //! The law: a block is executed only while memory holds what it was translated
 //! from, and while its page is mapped where the code that reached it expects
-//! it. Its page is watched (`memory::flag::TRANSLATED`). Links stay within a
-//! page, so a block that is rightly in execution links rightly; the jump cache
-//! goes with the mappings it rests on ([`Dropped`]).
+//! it. Its page is watched (`memory::flag::TRANSLATED`). A block that is rightly
+//! in execution links rightly within its page; to another page links and the
+//! jump cache lead by a block's far entry, which looks where that page is mapped
+//! ([`Mapped`]). The far entry of a block that is gone leads nowhere.
 
 use std::collections::BTreeMap;
 
 use cpu::segment::rights;
-use cpu::{CodeSize, Cpu, Dropped, Model, Segment, Space};
+use cpu::{CodeSize, Cpu, Model, Segment, Space};
 use memory::flag;
 use x86::control::{cr0, cr4, efer};
 use x86::{Linear, Physical, seg};
@@ -19,7 +20,10 @@ use x86::{Linear, Physical, seg};
 use crate::code::{Code, Offset};
 use crate::flag::Where;
 use crate::frame::Region;
+use crate::mapped::{Mapped, Number};
+use crate::routine::Routines;
 use crate::site::{Link, Site, SiteId, Sites};
+use crate::translate;
 
 /// A block's number.
 pub(crate) type BlockId = u32;
@@ -122,13 +126,24 @@ pub(crate) struct Key {
 /// A block's entries, in code memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entries {
-    /// From another page, with the linear address in `rcx`: sets
-    /// [`crate::frame::Frame::code_base`], then counts a branch.
-    pub(crate) far: Offset,
+    /// From another page, with the linear address in `rcx`: sees that the page
+    /// is mapped there, sets [`crate::frame::Frame::code_base`], then counts a
+    /// branch. Made when it is first needed.
+    pub(crate) far: Option<FarEntry>,
     /// Counts the branch that led here.
     pub(crate) branch: Offset,
     /// Counts nothing.
     pub(crate) plain: Offset,
+}
+
+/// A block's entry from other pages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FarEntry {
+    pub(crate) entry: Offset,
+    /// The displacement of its jump to the block.
+    pub(crate) jump: Offset,
+    /// Its page's number in [`Mapped`].
+    pub(crate) page: Number,
 }
 
 /// A translated block.
@@ -171,8 +186,8 @@ const fn nowhere(index: usize) -> u64 {
     if index == 0 { 1 } else { 0 }
 }
 
-/// Filled entries remembered at most.
-const FILLED_MAX: usize = 1 << 18;
+/// Filled entries remembered at most; with more, all are emptied, filled or not.
+const FILLED_MAX: usize = 1 << 16;
 
 /// After so many writes beside its blocks a page has probably become data, and
 /// its blocks are dropped: while it is watched, each store there takes the slow
@@ -201,10 +216,10 @@ pub(crate) struct Blocks {
     recent: Vec<Option<Recent>>,
     /// Writes to a page beside its blocks, since one was last added or dropped.
     beside: BTreeMap<u64, u8>,
-    /// The jump cache's filled entries, by page: part and target.
-    jumps: BTreeMap<u64, Vec<(usize, u64)>>,
-    /// How many there are; entries that took another's place count too.
-    jumps_count: usize,
+    /// The jump cache's filled entries, some of them several times.
+    filled: Vec<usize>,
+    /// Where the blocks' pages are mapped.
+    pub(crate) mapped: Mapped,
 }
 
 impl Default for Blocks {
@@ -215,8 +230,8 @@ impl Default for Blocks {
             by_page: BTreeMap::new(),
             recent: vec![None; RECENT],
             beside: BTreeMap::new(),
-            jumps: BTreeMap::new(),
-            jumps_count: 0,
+            filled: Vec::new(),
+            mapped: Mapped::default(),
         }
     }
 }
@@ -269,30 +284,57 @@ impl Blocks {
         id
     }
 
-    /// Lets the jump of `site` go straight to block `to`.
+    /// Lets the jump of `site` go straight to block `to`, which has a far entry
+    /// if the link needs one.
     pub(crate) fn link(&mut self, code: &mut Code, site: SiteId, link: Link, to: BlockId) {
         let Some(block) = &mut self.blocks[to as usize] else {
             return;
         };
-        let entry = if link.is_branch {
-            block.entries.branch
-        } else {
-            block.entries.plain
+        let entries = block.entries;
+        let entry = match (link.is_far, link.is_branch) {
+            (true, _) => entries.far.expect("it was made before").entry,
+            (false, true) => entries.branch,
+            (false, false) => entries.plain,
         };
         code.patch(link.jump, entry);
         block.incoming.push(site);
     }
 
+    /// Block `id` is found at `linear` now: its far entry, made if need be.
+    /// `None`: there are too many pages, or there is no room for it.
+    pub(crate) fn far_entry(
+        &mut self,
+        region: &mut Region,
+        code: &mut Code,
+        routines: &Routines,
+        id: BlockId,
+        linear: Linear,
+    ) -> Option<Offset> {
+        let block = self.blocks[id as usize].as_mut()?;
+        let Block { key, entries, .. } = block;
+        let far = if let Some(far) = entries.far {
+            far
+        } else {
+            let page = self.mapped.number(key.start, key.mode.space)?;
+            if !code.has_room(translate::FAR_ENTRY_BYTES_MAX) {
+                return None;
+            }
+            let far = translate::far_entry(key.start, page, entries.branch, code, routines);
+            *entries.far.insert(far)
+        };
+        self.mapped.note(region, far.page, linear);
+        Some(far.entry)
+    }
+
     /// Drops the blocks that have bytes in `start..start + bytes`, which lie in
-    /// one page. Returns whether there were any: the jump cache is to be
-    /// emptied then.
+    /// one page. Returns whether there were any.
     pub(crate) fn invalidate(
         &mut self,
         cpu: &mut Cpu,
         code: &mut Code,
         sites: &Sites,
-        start: Physical,
-        bytes: u64,
+        routines: &Routines,
+        (start, bytes): (Physical, u64),
     ) -> bool {
         let end = start.0 + bytes;
         let number = start.page_number();
@@ -322,11 +364,12 @@ impl Blocks {
         } else {
             self.by_page.insert(number, left);
         }
-        gone.into_iter().for_each(|id| self.remove(code, sites, id));
+        gone.into_iter()
+            .for_each(|id| self.remove(code, sites, routines, id));
         true
     }
 
-    fn remove(&mut self, code: &mut Code, sites: &Sites, id: BlockId) {
+    fn remove(&mut self, code: &mut Code, sites: &Sites, routines: &Routines, id: BlockId) {
         let Some(block) = self.blocks[id as usize].take() else {
             return;
         };
@@ -336,6 +379,9 @@ impl Blocks {
             {
                 code.patch(link.jump, link.stub);
             }
+        }
+        if let Some(far) = block.entries.far {
+            code.patch(far.jump, routines.lost);
         }
         self.leave_list(block.key, id, block.next);
         let slot = slot(block.key);
@@ -368,21 +414,26 @@ impl Blocks {
         for &number in self.by_page.keys() {
             cpu.ram.pages().clear(number, flag::TRANSLATED);
         }
+        self.reset(region);
+    }
+
+    /// Forgets all blocks, whatever their pages' flags are.
+    pub(crate) fn reset(&mut self, region: &mut Region) {
         self.empty_jumps(region);
+        self.mapped.clear(region);
         *self = Blocks::default();
     }
 
     /// Empties the jump cache, filled or not.
     pub(crate) fn reset_jumps(&mut self, region: &mut Region) {
-        self.jumps.clear();
-        self.jumps_count = 0;
+        self.filled.clear();
         for (n, jump) in region.jumps().iter_mut().enumerate() {
             let target = nowhere(n % JUMPS_EACH);
             *jump = Jump { target, code: 0 };
         }
     }
 
-    /// Lets jumps to `target` from other pages find the code at `code`.
+    /// Lets computed jumps to `target` find the code at `code`.
     pub(crate) fn fill_jump(
         &mut self,
         region: &mut Region,
@@ -390,15 +441,10 @@ impl Blocks {
         target: Linear,
         code: std::ptr::NonNull<u8>,
     ) {
-        if self.jumps_count >= FILLED_MAX {
-            self.empty_jumps(region);
-        }
-        let part = mode.part();
-        let jump = &mut region.jumps()[part * JUMPS_EACH + jump_index(target.0)];
-        if jump.target != target.0 {
-            let page = self.jumps.entry(target.page().0).or_default();
-            page.push((part, target.0));
-            self.jumps_count += 1;
+        let index = mode.part() * JUMPS_EACH + jump_index(target.0);
+        let jump = &mut region.jumps()[index];
+        if jump.target != target.0 && self.filled.len() < FILLED_MAX {
+            self.filled.push(index);
         }
         *jump = Jump {
             target: target.0,
@@ -409,33 +455,12 @@ impl Blocks {
 
     /// Empties the jump cache.
     pub(crate) fn empty_jumps(&mut self, region: &mut Region) {
-        self.empty_jumps_in(region, 0..=u64::MAX);
-    }
-
-    /// Empties the entries of the jump cache whose targets lie in `pages`, which
-    /// are whole.
-    fn empty_jumps_in(&mut self, region: &mut Region, pages: std::ops::RangeInclusive<u64>) {
+        if self.filled.len() >= FILLED_MAX {
+            self.reset_jumps(region);
+        }
         let jumps = region.jumps();
-        for (_, filled) in self.jumps.extract_if(pages, |_, _| true) {
-            self.jumps_count -= filled.len();
-            for (part, target) in filled {
-                let index = jump_index(target);
-                jumps[part * JUMPS_EACH + index].target = nowhere(index);
-            }
-        }
-    }
-
-    /// Empties what rests on mappings that `dropped` covers.
-    pub(crate) fn drop_jumps(&mut self, region: &mut Region, dropped: &Dropped) {
-        if dropped.all {
-            self.empty_jumps(region);
-            return;
-        }
-        if dropped.low {
-            self.empty_jumps_in(region, 0..=u64::MAX >> 1);
-        }
-        for &(start, bytes) in &dropped.ranges {
-            self.empty_jumps_in(region, start.0..=start.0.saturating_add(bytes - 1));
+        for index in self.filled.drain(..) {
+            jumps[index].target = nowhere(index % JUMPS_EACH);
         }
     }
 }

@@ -62,6 +62,7 @@ impl Jit {
         filled.reset(&mut region);
         let mut blocks = Blocks::default();
         blocks.reset_jumps(&mut region);
+        blocks.reset(&mut region);
         Ok(Jit {
             interpreter: Interpreter::new(),
             code,
@@ -104,17 +105,25 @@ impl Jit {
             Some(id) => id,
             None => self.translate(cpu, key)?,
         };
+        let is_near = pending.is_some_and(|(_, link)| !link.is_far);
+        if flags == Where::Saved && !is_near {
+            let Some(entry) =
+                self.blocks
+                    .far_entry(&mut self.region, &mut self.code, &self.routines, id, linear)
+            else {
+                self.clear(cpu);
+                return None;
+            };
+            if pending.is_none() {
+                let code = self.code.address(entry);
+                self.blocks.fill_jump(&mut self.region, mode, linear, code);
+            }
+        }
         if let Some((site, link)) = pending
             // Making room may have dropped the jump.
             && self.blocks.get(link.from).is_some()
         {
             self.blocks.link(&mut self.code, site, link, id);
-        }
-        if flags == Where::Saved
-            && let Some(block) = self.blocks.get(id)
-        {
-            let code = self.code.address(block.entries.far);
-            self.blocks.fill_jump(&mut self.region, mode, linear, code);
         }
         Some(id)
     }
@@ -245,7 +254,7 @@ impl Jit {
         let site = frame.site as SiteId;
         let (target, is_branch, link, left) = match *self.sites.get(site) {
             Site::Link(link) => (
-                base.wrapping_add(u64::from(link.target)),
+                base.wrapping_add(link.target.cast_unsigned()),
                 link.is_branch,
                 Some((site, link)),
                 &mut self.statistics.links,
@@ -255,12 +264,6 @@ impl Jit {
                 false,
                 None,
                 &mut self.statistics.stops,
-            ),
-            Site::Far { offset } => (
-                base.wrapping_add(offset.cast_unsigned()),
-                true,
-                None,
-                &mut self.statistics.far,
             ),
             Site::Indirect => (frame.temp, true, None, &mut self.statistics.far),
             Site::Slow { .. } | Site::LoadX87 => {
@@ -276,15 +279,12 @@ impl Jit {
     /// Drops what writes to code make stale.
     fn see_writes(&mut self, cpu: &mut Cpu, writes: &[(Physical, u64)]) {
         let mut any = false;
-        for &(start, bytes) in writes {
+        for &write in writes {
             any |= self
                 .blocks
-                .invalidate(cpu, &mut self.code, &self.sites, start, bytes);
+                .invalidate(cpu, &mut self.code, &self.sites, &self.routines, write);
         }
-        if any {
-            self.statistics.invalidations += 1;
-            self.blocks.empty_jumps(&mut self.region);
-        }
+        self.statistics.invalidations += u64::from(any);
     }
 
     /// Drops what the processor's soft TLB has dropped.
@@ -347,6 +347,7 @@ impl Stepper for Jit {
                     Next::Stop(exit) => return exit,
                 }
             }
+            self.see_dropped(cpu);
             let found = self.find(cpu, pending.take());
             // After the search: a page that it begins to watch may be one that
             // the fast TLB lets the block itself store to.
@@ -381,8 +382,7 @@ impl Engine for Jit {
 
     fn reset(&mut self) {
         self.interpreter.reset();
-        self.blocks.empty_jumps(&mut self.region);
-        self.blocks = Blocks::default();
+        self.blocks.reset(&mut self.region);
         self.sites.clear();
         self.code.clear();
         self.filled.reset(&mut self.region);
@@ -406,7 +406,7 @@ struct Heat {
 /// A power of two.
 const HEATS: usize = 1 << 16;
 /// [`Heat::hot`] of a translator in use.
-const HOT: u8 = 8;
+const HOT: u8 = 3;
 /// Length in bytes of an eager translator's code memory: some hundred blocks.
 const EAGER_CODE_BYTES: usize = 512 << 10;
 

@@ -1,8 +1,9 @@
-//! What translated code reaches besides guest memory: the frame, the fast TLB
-//! and the jump cache, in one mapping that the host's `rsp` points into.
+//! What translated code reaches besides guest memory: the frame, where pages
+//! are mapped, the fast TLB and the jump cache, in one mapping that the host's
+//! `rsp` points into.
 //!
 //! ```text
-//! guard page | host stack of helpers | Frame | fast TLB | jump cache
+//! guard page | host stack of helpers | Frame | mapped | fast TLB | jump cache
 //!                                    ^ rsp
 //! ```
 //!
@@ -18,7 +19,7 @@ use rustix::mm::{
     Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap,
 };
 
-use crate::{cache, tlb};
+use crate::{cache, mapped, tlb};
 
 /// State that translated code and Rust code share.
 #[repr(C)]
@@ -90,7 +91,7 @@ impl Frame {
 /// Displacements from `rsp`.
 pub(crate) mod at {
     use super::{FRAME_BYTES, Frame, offset_of};
-    use crate::{cache, tlb};
+    use crate::{cache, mapped, tlb};
 
     #[expect(
         clippy::cast_possible_truncation,
@@ -122,12 +123,19 @@ pub(crate) mod at {
     pub(crate) const XMM: i32 = disp(offset_of!(Frame, xmm));
     pub(crate) const MXCSR: i32 = disp(offset_of!(Frame, mxcsr));
     pub(crate) const HOST_MXCSR: i32 = disp(offset_of!(Frame, host_mxcsr));
+    /// Where pages are mapped.
+    pub(crate) const MAPPED: i32 = disp(FRAME_BYTES);
     /// The fast TLB.
-    pub(crate) const TLB: i32 = disp(FRAME_BYTES);
+    pub(crate) const TLB: i32 = disp(FRAME_BYTES + mapped::BYTES);
     /// The jump cache.
-    pub(crate) const JUMPS: i32 = disp(FRAME_BYTES + tlb::BYTES);
+    pub(crate) const JUMPS: i32 = disp(FRAME_BYTES + mapped::BYTES + tlb::BYTES);
     /// The end of everything.
-    pub(crate) const END: usize = FRAME_BYTES + tlb::BYTES + cache::JUMPS_BYTES;
+    pub(crate) const END: usize = FRAME_BYTES + mapped::BYTES + tlb::BYTES + cache::JUMPS_BYTES;
+
+    /// The place of page `number` in the table of where pages are mapped.
+    pub(crate) const fn mapped(number: mapped::Number) -> i32 {
+        MAPPED + disp(number as usize * size_of::<u64>())
+    }
 
     /// Guest register `number`.
     pub(crate) const fn gpr(number: u8) -> i32 {
@@ -198,6 +206,17 @@ impl Region {
         // SAFETY: inside of the mapping and aligned; all bit patterns are
         // entries; the borrow keeps everyone else away but translated code,
         // which does not run while Rust code holds a borrow.
+        unsafe {
+            self.frame()
+                .byte_add(FRAME_BYTES + mapped::BYTES)
+                .cast()
+                .as_mut()
+        }
+    }
+
+    /// Where pages are mapped: [`crate::mapped::Mapped`]'s table.
+    pub(crate) fn mapped(&mut self) -> &mut [u64; mapped::PAGES] {
+        // SAFETY: as for `tlb`, which begins where this ends.
         unsafe { self.frame().byte_add(FRAME_BYTES).cast().as_mut() }
     }
 
@@ -206,7 +225,7 @@ impl Region {
         // SAFETY: as for `tlb`, which ends where this begins.
         unsafe {
             self.frame()
-                .byte_add(FRAME_BYTES + tlb::BYTES)
+                .byte_add(FRAME_BYTES + mapped::BYTES + tlb::BYTES)
                 .cast()
                 .as_mut()
         }

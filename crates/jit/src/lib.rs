@@ -15,6 +15,7 @@ mod code;
 mod engine;
 mod flag;
 mod frame;
+mod mapped;
 mod register;
 mod routine;
 mod site;

@@ -6,6 +6,7 @@ use crate::code::{Code, Offset};
 use crate::flag::Where;
 use crate::frame::at;
 use crate::register::{ADDRESS, FLAGS, FRAME, Host, pinned};
+use crate::site::INDIRECT;
 
 /// Host registers that a called function leaves as they were (System V ABI),
 /// `rsp` apart.
@@ -30,6 +31,9 @@ pub(crate) struct Routines {
     slow: [Offset; 3],
     /// Brings the guest's SIMD registers into the host's. Changes nothing else.
     pub(crate) load_simd: Offset,
+    /// Leaves at a jump to the address in `rcx`, whose block isn't known. The
+    /// guest's flags are saved.
+    pub(crate) lost: Offset,
 }
 
 /// The place of `flags` in the tables of [`Routines`].
@@ -72,6 +76,11 @@ impl Routines {
         move_registers(&mut asm, 0, Direction::Out);
         asm.jmp_to(leave_stored);
 
+        let lost = asm.here();
+        asm.store(Mem::frame(at::TEMP), ADDRESS);
+        asm.store_constant_32(Mem::frame(at::SITE), INDIRECT);
+        asm.jmp_to(leave_saved);
+
         let slow_saved = asm.here();
         write_slow(&mut asm, leave_stored);
 
@@ -104,6 +113,7 @@ impl Routines {
             leave: [leave_host, leave_without_af, leave_saved],
             slow: [slow_host, slow_without_af, slow_saved],
             load_simd,
+            lost,
         }
     }
 }

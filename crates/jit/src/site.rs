@@ -42,21 +42,17 @@ pub(crate) enum Site {
         /// It ends its block: it sets `rip` itself.
         is_last: bool,
     },
-    /// A jump within the page to a block that it isn't linked with yet.
+    /// A jump to a block that it isn't linked with yet.
     Link(Link),
     /// The branch count is reached at the start of the block at this offset.
     Stop {
         /// From the start of the page.
         offset: u16,
     },
-    /// A jump to another page.
-    Far {
-        /// The target, from the start of the page.
-        offset: i64,
-    },
     /// The guest's x87 unit is to be brought into the host's.
     LoadX87,
-    /// An indirect jump to the address in [`crate::frame::Frame::temp`].
+    /// A jump to the address in [`crate::frame::Frame::temp`], whose block isn't
+    /// known, or isn't mapped there any more: the first site of all.
     Indirect,
 }
 
@@ -66,7 +62,9 @@ pub(crate) struct Link {
     /// The block that it is in.
     pub(crate) from: BlockId,
     /// Where it goes, from the start of the page.
-    pub(crate) target: u16,
+    pub(crate) target: i64,
+    /// To another page: by the block's far entry.
+    pub(crate) is_far: bool,
     /// Where the guest's flags are.
     pub(crate) flags: Where,
     /// Whether a branch retires.
@@ -78,8 +76,17 @@ pub(crate) struct Link {
 }
 
 /// All sites since code memory was last cleared.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Sites(Vec<Site>);
+
+/// The one [`Site::Indirect`].
+pub(crate) const INDIRECT: SiteId = 0;
+
+impl Default for Sites {
+    fn default() -> Sites {
+        Sites(vec![Site::Indirect])
+    }
+}
 
 impl Sites {
     /// The number that the next site gets.
@@ -106,6 +113,6 @@ impl Sites {
 
     /// Forgets all.
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        *self = Sites::default();
     }
 }

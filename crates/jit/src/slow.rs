@@ -124,13 +124,10 @@ impl Context<'_> {
         };
         let done = (op.run)(cpu, self.bus, op);
         let next = block.wrapping_add(u64::from(op.end));
-        match done {
-            Err(trap) => {
-                cpu.rip = next.wrapping_sub(u64::from(op.len));
-                self.left = Left::Trapped(trap);
-                return true;
-            }
-            Ok(()) => {}
+        if let Err(trap) = done {
+            cpu.rip = next.wrapping_sub(u64::from(op.len));
+            self.left = Left::Trapped(trap);
+            return true;
         }
         see_dropped(
             self.cpu,
@@ -158,7 +155,7 @@ impl Context<'_> {
 }
 
 /// Drops what the processor's soft TLB has dropped, from the fast TLB and from
-/// the jump cache.
+/// what is known of where code is mapped.
 pub(crate) fn see_dropped(
     cpu: &mut Cpu,
     region: &mut Region,
@@ -170,7 +167,7 @@ pub(crate) fn see_dropped(
         let dropped = cpu.tlb.take_dropped();
         statistics.dropped(&dropped);
         filled.drop(region, cpu, &dropped);
-        blocks.drop_jumps(region, &dropped);
+        blocks.mapped.drop(region, &dropped);
     }
 }
 

@@ -26,8 +26,8 @@ pub(crate) struct Statistics {
     pub(crate) invalidations: u64,
     /// Stays that ended at a jump that wasn't linked yet.
     pub(crate) links: u64,
-    /// Stays that ended at a jump to another page that the jump cache did not
-    /// know.
+    /// Stays that ended at a jump whose target the jump cache did not know, or
+    /// whose page was mapped elsewhere.
     pub(crate) far: u64,
     /// Stays that ended because the branch count was reached.
     pub(crate) stops: u64,
@@ -116,7 +116,7 @@ impl Statistics {
             count("mappings dropped: ranges", self.dropped[2]),
             count("stays in translated code", self.stays),
             count("left: jump not linked yet", self.links),
-            count("left: far jump not known", self.far),
+            count("left: computed jump not known", self.far),
             count("left: branch count reached", self.stops),
             count("left: by an instruction", self.left),
             count("left: fault", self.traps),

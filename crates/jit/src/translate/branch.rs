@@ -1,6 +1,6 @@
-//! The ends of blocks: near jumps, calls and returns. Within the page they are
-//! linked with their targets; to other pages, and where the target is computed,
-//! they go by the jump cache.
+//! The ends of blocks: near jumps, calls and returns. Direct ones are linked with
+//! their targets, in other pages with their far entries; where the target is
+//! computed they go by the jump cache.
 
 use cpu::Decoded;
 use iced_x86::{Instruction, Mnemonic, OpKind};
@@ -12,7 +12,7 @@ use crate::cache::JUMPS_EACH;
 use crate::flag::Where;
 use crate::frame::at;
 use crate::register::{ADDRESS, FRAME, INDEX, STACK};
-use crate::site::{Operand, Site, SiteId};
+use crate::site::Operand;
 
 impl Translator<'_> {
     /// The block's last instruction.
@@ -57,7 +57,8 @@ impl Translator<'_> {
         let jump = self.asm.jmp();
         self.cold.push(Cold::Link {
             jump,
-            target,
+            target: i64::from(target),
+            is_far: false,
             flags: at_exit(self.flags),
             is_branch,
         });
@@ -83,10 +84,14 @@ impl Translator<'_> {
                 self.lea_word(ADDRESS, sum);
             }
         }
-        let site = self.sites.add(Site::Far { offset });
-        let miss = self.find_jump();
-        self.take_jump();
-        self.cold.push(Cold::Miss { jump: miss, site });
+        let jump = self.asm.jmp();
+        self.cold.push(Cold::Link {
+            jump,
+            target: offset,
+            is_far: true,
+            flags: Where::Saved,
+            is_branch: true,
+        });
     }
 
     fn jump_entry(&self, field: i32) -> Mem {
@@ -124,7 +129,8 @@ impl Translator<'_> {
         self.cold.push(match self.in_page(taken) {
             Some(target) => Cold::Link {
                 jump,
-                target,
+                target: i64::from(target),
+                is_far: false,
                 flags,
                 is_branch: true,
             },
@@ -209,10 +215,9 @@ impl Translator<'_> {
         self.below_stack(decoded, true);
         self.push_return(decoded);
         self.asm.load(ADDRESS, Mem::frame(at::TEMP));
-        let site: SiteId = self.sites.add(Site::Indirect);
         let miss = self.find_jump();
+        self.asm.bind_to(miss, self.routines.lost);
         self.take_jump();
-        self.cold.push(Cold::Miss { jump: miss, site });
         true
     }
 

@@ -19,14 +19,15 @@ mod x87;
 
 use cpu::Decoded;
 use iced_x86::{Encoder, InstructionInfoFactory, OpKind};
-use x86::PAGE_BYTES;
+use x86::{PAGE_BYTES, Physical};
 
 use crate::asm::{Alu, Asm, Condition, Fix, Mem, Section};
-use crate::cache::{Block, BlockId, Entries, Key};
+use crate::cache::{Block, BlockId, Entries, FarEntry, Key};
 use crate::code::{Code, Offset};
 use crate::flag::{Effect, Where, visible};
 use crate::frame::at;
-use crate::register::ADDRESS;
+use crate::mapped;
+use crate::register::{ADDRESS, INDEX};
 use crate::routine::{Routines, WITHOUT_AF};
 use crate::site::{Link, Operand, Site, SiteId, Sites};
 
@@ -96,6 +97,35 @@ pub(crate) fn translate(
     }
 }
 
+/// The way into the block at `start`, whose page is `number`, from other pages.
+/// It expects the linear address in `rcx`, where the guest's flags are saved.
+pub(crate) fn far_entry(
+    start: Physical,
+    number: mapped::Number,
+    branch: Offset,
+    code: &mut Code,
+    routines: &Routines,
+) -> FarEntry {
+    let mut asm = Asm::new(code.next(Section::Hot), code.next(Section::Cold));
+    let entry = asm.here();
+    let offset = i32::try_from(start.0 % PAGE_BYTES).expect("an offset in a page");
+    asm.lea(INDEX, Mem::base(ADDRESS, -offset));
+    asm.alu_load(Alu::Cmp, INDEX, Mem::frame(at::mapped(number)));
+    asm.jcc_to(Condition::NOT_EQUAL, routines.lost);
+    asm.store(Mem::frame(at::CODE_BASE), INDEX);
+    let to_block = asm.jmp();
+    asm.bind_to(to_block, branch);
+    code.place(&asm);
+    FarEntry {
+        entry,
+        jump: asm.offset_of(to_block),
+        page: number,
+    }
+}
+
+/// Length in bytes of a far entry at most.
+pub(crate) const FAR_ENTRY_BYTES_MAX: usize = 64;
+
 /// Whether translated code may be left at an instruction before it is done.
 fn may_exit(decoded: &Decoded, key: Key) -> bool {
     let insn = &decoded.insn;
@@ -126,10 +156,11 @@ enum Cold {
         /// Where translated code goes on; `None` behind a RET.
         resume: Option<Offset>,
     },
-    /// A jump within the page that is not linked yet.
+    /// A jump that is not linked yet.
     Link {
         jump: Fix,
-        target: u16,
+        target: i64,
+        is_far: bool,
         flags: Where,
         is_branch: bool,
     },
@@ -139,8 +170,6 @@ enum Cold {
         offset: i64,
         flags: Where,
     },
-    /// The jump cache doesn't know the target.
-    Miss { jump: Fix, site: SiteId },
 }
 
 struct Translator<'a> {
@@ -182,12 +211,6 @@ impl Translator<'_> {
             self.asm.jmp_to(stop);
             stop = near;
         }
-        let far = self.asm.here();
-        if self.flags == Where::Saved {
-            let disp = -i32::from(offset);
-            self.asm.lea(ADDRESS, Mem::base(ADDRESS, disp));
-            self.asm.store(Mem::frame(at::CODE_BASE), ADDRESS);
-        }
         let branch = self.asm.here();
         if self.flags == Where::Saved {
             self.asm
@@ -210,7 +233,11 @@ impl Translator<'_> {
         if has_x87 && self.key.mode.x87 {
             self.enter_x87();
         }
-        Entries { far, branch, plain }
+        Entries {
+            far: None,
+            branch,
+            plain,
+        }
     }
 
     fn instruction(&mut self, decoded: &Decoded, is_last: bool) {
@@ -399,6 +426,7 @@ impl Translator<'_> {
                 Cold::Link {
                     jump,
                     target,
+                    is_far,
                     flags,
                     is_branch,
                 } => {
@@ -406,6 +434,7 @@ impl Translator<'_> {
                     let site = self.sites.add(Site::Link(Link {
                         from: self.id,
                         target,
+                        is_far,
                         flags,
                         is_branch,
                         jump: self.asm.offset_of(jump),
@@ -421,10 +450,6 @@ impl Translator<'_> {
                     self.asm.bind(jump);
                     self.flags = flags;
                     self.far(offset);
-                }
-                Cold::Miss { jump, site } => {
-                    self.asm.bind(jump);
-                    self.leave(site, Where::Saved);
                 }
             }
         }

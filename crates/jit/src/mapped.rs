@@ -1,0 +1,156 @@
+//! Where pages of translated code are mapped: by this a jump to another page
+//! sees that it still leads to the code it was linked with.
+//!
+//! The law: a page's number in [`Region::mapped`] is the linear page at which
+//! code with these rights finds it now, or [`NOWHERE`]. A block is reached from
+//! another page only by way of a comparison with it. So links and the jump
+//! cache outlive changes of the mapping, and a change costs what was noted
+//! here ([`Dropped`]).
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use cpu::Dropped;
+use x86::{Linear, Physical};
+
+use crate::frame::Region;
+
+/// Pages at most, each counted for every mode of access.
+pub(crate) const PAGES: usize = 1 << 15;
+/// Length in bytes of their table.
+pub(crate) const BYTES: usize = PAGES * size_of::<u64>();
+
+/// No page's address.
+const NOWHERE: u64 = 1;
+/// Noted places at most; then all are forgotten.
+const NOTED_MAX: usize = 4 * PAGES;
+
+/// A page's place in the table.
+pub(crate) type Number = u32;
+
+/// The table's index.
+#[derive(Debug, Default)]
+pub(crate) struct Mapped {
+    /// By page number and space.
+    numbers: BTreeMap<(u64, u8), Number>,
+    /// By linear page: the pages that were noted there. Some are elsewhere by
+    /// now.
+    noted: BTreeMap<u64, Vec<Number>>,
+    noted_count: usize,
+}
+
+impl Mapped {
+    /// The number of `physical`'s page for accesses of `space`; `None` if there
+    /// are too many.
+    pub(crate) fn number(&mut self, physical: Physical, space: u8) -> Option<Number> {
+        let next = self.numbers.len();
+        if next >= PAGES {
+            return None;
+        }
+        let next = Number::try_from(next).expect("PAGES is far below");
+        let key = (physical.page_number(), space);
+        Some(*self.numbers.entry(key).or_insert(next))
+    }
+
+    /// Page `number` is found at `linear`'s page.
+    pub(crate) fn note(&mut self, region: &mut Region, number: Number, linear: Linear) {
+        let page = linear.page().0;
+        let place = &mut region.mapped()[number as usize];
+        if *place == page {
+            return;
+        }
+        *place = page;
+        if self.noted_count >= NOTED_MAX {
+            self.forget_places(region);
+            region.mapped()[number as usize] = page;
+        }
+        let noted = self.noted.entry(page).or_default();
+        if !noted.contains(&number) {
+            noted.push(number);
+            self.noted_count += 1;
+        }
+    }
+
+    /// Forgets what rests on mappings that `dropped` covers.
+    pub(crate) fn drop(&mut self, region: &mut Region, dropped: &Dropped) {
+        if dropped.all {
+            self.drop_in(region, 0..=u64::MAX);
+            return;
+        }
+        if dropped.low {
+            self.drop_in(region, 0..=u64::MAX >> 1);
+        }
+        for &(start, bytes) in &dropped.ranges {
+            self.drop_in(region, start.0..=start.0.saturating_add(bytes - 1));
+        }
+    }
+
+    fn drop_in(&mut self, region: &mut Region, pages: RangeInclusive<u64>) {
+        let places = region.mapped();
+        for (page, noted) in self.noted.extract_if(pages, |_, _| true) {
+            self.noted_count -= noted.len();
+            for number in noted {
+                let place = &mut places[number as usize];
+                if *place == page {
+                    *place = NOWHERE;
+                }
+            }
+        }
+    }
+
+    /// Every page may be anywhere.
+    fn forget_places(&mut self, region: &mut Region) {
+        region.mapped().fill(NOWHERE);
+        self.noted.clear();
+        self.noted_count = 0;
+    }
+
+    /// Forgets all pages.
+    pub(crate) fn clear(&mut self, region: &mut Region) {
+        self.forget_places(region);
+        self.numbers.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_forgotten_where_it_was_noted_last() {
+        let mut region = Region::new().expect("memory");
+        let mut mapped = Mapped::default();
+        mapped.clear(&mut region);
+        let number = mapped.number(Physical(0x5000), 1).expect("the first");
+        assert_eq!(mapped.number(Physical(0x5abc), 1), Some(number));
+        assert_ne!(mapped.number(Physical(0x5000), 0), Some(number));
+        let range = |page| Dropped {
+            ranges: vec![(Linear(page), 0x1000)],
+            ..Dropped::default()
+        };
+        mapped.note(&mut region, number, Linear(0x7123));
+        mapped.note(&mut region, number, Linear(0x9123));
+        mapped.drop(&mut region, &range(0x7000));
+        assert_eq!(region.mapped()[number as usize], 0x9000);
+        mapped.drop(&mut region, &range(0x9000));
+        assert_eq!(region.mapped()[number as usize], NOWHERE);
+    }
+
+    #[test]
+    fn the_lower_half_goes_alone() {
+        let mut region = Region::new().expect("memory");
+        let mut mapped = Mapped::default();
+        mapped.clear(&mut region);
+        let low = mapped.number(Physical(0x5000), 1).expect("a number");
+        let high = mapped.number(Physical(0x6000), 0).expect("a number");
+        mapped.note(&mut region, low, Linear(0x7fff_ffff_f000));
+        mapped.note(&mut region, high, Linear(0xffff_8000_0000_0000));
+        let dropped = Dropped {
+            low: true,
+            ..Dropped::default()
+        };
+        mapped.drop(&mut region, &dropped);
+        assert_eq!(region.mapped()[low as usize], NOWHERE);
+        assert_eq!(region.mapped()[high as usize], 0xffff_8000_0000_0000);
+    }
+}
