@@ -362,6 +362,30 @@ fn line_bytes<'a>(
     Some(part)
 }
 
+/// The instruction that begins at `start`, at the end of a page, and goes on at
+/// `second`, where the next page lies.
+fn crossing_insn(cpu: &Cpu, start: Physical, second: Physical) -> Option<Instruction> {
+    let in_page = (PAGE_BYTES - start.0 % PAGE_BYTES) as usize;
+    let mut bytes = [0u8; INSN_BYTES_MAX];
+    let (head, tail) = bytes.split_at_mut_checked(in_page)?;
+    cpu.ram.read(start, head).ok()?;
+    cpu.ram.read(second, tail).ok()?;
+    let mut decoder = Decoder::with_ip(cpu.code_size as u32, &bytes, 0, options(cpu.model));
+    Some(decoder.decode())
+}
+
+/// For a translator: the instruction that begins at `start`, at the end of a
+/// page, and goes on at `second`, where the next page lies; and whether it may go
+/// elsewhere. `None` if the next page is none of its business.
+pub fn crossing(cpu: &Cpu, start: Physical, second: Physical) -> Option<(Decoded, bool)> {
+    let insn = crossing_insn(cpu, start, second)?;
+    let in_page = PAGE_BYTES - start.0 % PAGE_BYTES;
+    (insn.len() as u64 > in_page).then(|| {
+        let op = exec::lower(&insn, cpu.model);
+        (Decoded { insn, op }, exec::ends_block(&insn))
+    })
+}
+
 /// Decodes the one instruction that begins at the end of a page and ends in
 /// the next.
 fn decode_crossing(
@@ -377,12 +401,8 @@ fn decode_crossing(
     let second = cpu
         .fetch_address(linear.page().plus(PAGE_BYTES))?
         .ok_or(Trap::GP)?;
-    let mut bytes = [0u8; INSN_BYTES_MAX];
-    let (head, tail) = bytes.split_at_mut(in_page);
-    cpu.ram.read(start, head).or(Err(Trap::GP))?;
-    cpu.ram.read(second, tail).or(Err(Trap::GP))?;
+    let insn = crossing_insn(cpu, start, second).ok_or(Trap::GP)?;
     let size = cpu.code_size;
-    let insn = Decoder::with_ip(size as u32, &bytes, 0, options(cpu.model)).decode();
     let first = ops.len();
     ops.push(exec::lower(&insn, cpu.model));
     if !exec::ends_block(&insn) {

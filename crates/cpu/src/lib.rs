@@ -36,7 +36,7 @@ mod walk;
 mod width;
 pub mod xstate;
 
-pub use block::{Decoded, straight_line};
+pub use block::{Decoded, crossing, straight_line};
 pub use bus::{Bus, Refused};
 pub use engine::{Count, Engine, Exit, Stepper, Until};
 pub use flags::Flags;

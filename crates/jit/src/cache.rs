@@ -146,12 +146,26 @@ pub(crate) struct FarEntry {
     pub(crate) page: Number,
 }
 
+/// The part of a block in its second page.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Second {
+    /// Where the page lies.
+    pub(crate) page: Physical,
+    /// Its number in [`Mapped`].
+    pub(crate) number: Number,
+    /// Length in bytes of the part.
+    pub(crate) bytes: u64,
+}
+
 /// A translated block.
 #[derive(Debug)]
 pub(crate) struct Block {
     pub(crate) key: Key,
-    /// Length in bytes of the guest's code.
+    /// Length in bytes of the guest's code, as far as it lies in its first page.
     pub(crate) bytes: u64,
+    /// The rest, of the one instruction that goes on in another page. The block
+    /// itself looks whether that page is mapped behind the first.
+    pub(crate) second: Option<Second>,
     pub(crate) entries: Entries,
     /// The links that lead here.
     pub(crate) incoming: Vec<SiteId>,
@@ -268,17 +282,19 @@ impl Blocks {
         None
     }
 
-    /// Adds a block, and watches its page.
+    /// Adds a block, and watches its pages.
     pub(crate) fn insert(&mut self, cpu: &mut Cpu, mut block: Block) -> BlockId {
         let id = self.next();
-        let page = block.key.start.page();
-        let number = page.page_number();
         block.next = self.by_key[list(block.key)].replace(id);
-        self.by_page.entry(number).or_default().push(id);
-        self.beside.remove(&number);
-        if cpu.ram.pages().get(number) & flag::TRANSLATED == 0 {
-            cpu.ram.pages().set(number, flag::TRANSLATED);
-            cpu.tlb.flush_writes_to(page);
+        let second = block.second.map(|second| second.page);
+        for page in [Some(block.key.start.page()), second].into_iter().flatten() {
+            let number = page.page_number();
+            self.by_page.entry(number).or_default().push(id);
+            self.beside.remove(&number);
+            if cpu.ram.pages().get(number) & flag::TRANSLATED == 0 {
+                cpu.ram.pages().set(number, flag::TRANSLATED);
+                cpu.tlb.flush_writes_to(page);
+            }
         }
         self.blocks.push(Some(block));
         id
@@ -338,18 +354,19 @@ impl Blocks {
     ) -> bool {
         let end = start.0 + bytes;
         let number = start.page_number();
-        let Some(ids) = self.by_page.get(&number) else {
+        let Some(ids) = self.by_page.get_mut(&number) else {
             return false;
         };
         let blocks = &self.blocks;
+        // Those that another page's writes have dropped.
+        ids.retain(|id| blocks[*id as usize].is_some());
         let touched = |id: &BlockId| {
-            blocks[*id as usize].as_ref().is_some_and(|block| {
-                block.key.start.0 < end && start.0 < block.key.start.0 + block.bytes
-            })
+            let block = blocks[*id as usize].as_ref();
+            block.is_some_and(|block| block.overlaps(start.0, end))
         };
         let (mut gone, mut left): (Vec<BlockId>, Vec<BlockId>) =
             ids.iter().partition(|id| touched(id));
-        if gone.is_empty() {
+        if gone.is_empty() && !left.is_empty() {
             let beside = self.beside.entry(number).or_default();
             *beside += 1;
             if *beside < BESIDE_MAX {
@@ -369,7 +386,14 @@ impl Blocks {
         true
     }
 
-    fn remove(&mut self, code: &mut Code, sites: &Sites, routines: &Routines, id: BlockId) {
+    /// Drops block `id`.
+    pub(crate) fn remove(
+        &mut self,
+        code: &mut Code,
+        sites: &Sites,
+        routines: &Routines,
+        id: BlockId,
+    ) {
         let Some(block) = self.blocks[id as usize].take() else {
             return;
         };
@@ -462,6 +486,17 @@ impl Blocks {
         for index in self.filled.drain(..) {
             jumps[index].target = nowhere(index % JUMPS_EACH);
         }
+    }
+}
+
+impl Block {
+    /// Whether it has bytes in `start..end`.
+    fn overlaps(&self, start: u64, end: u64) -> bool {
+        let first = self.key.start.0;
+        let in_second = self
+            .second
+            .is_some_and(|second| second.page.0 < end && start < second.page.0 + second.bytes);
+        first < end && start < first + self.bytes || in_second
     }
 }
 

@@ -14,7 +14,7 @@ use crate::site::{Link, Site, SiteId, Sites};
 use crate::slow::{Context, Left, see_dropped, slow, take_over};
 use crate::statistics::Statistics;
 use crate::tlb::Filled;
-use crate::translate;
+use crate::translate::{self, Line};
 
 /// Why there is no translator.
 #[derive(Debug, thiserror::Error)]
@@ -103,8 +103,9 @@ impl Jit {
         let key = Key { start, mode, flags };
         let id = match self.blocks.find(key) {
             Some(id) => id,
-            None => self.translate(cpu, key)?,
+            None => self.translate(cpu, key, linear)?,
         };
+        self.see_second_page(cpu, id, linear)?;
         let is_near = pending.is_some_and(|(_, link)| !link.is_far);
         if flags == Where::Saved && !is_near {
             let Some(entry) =
@@ -128,14 +129,50 @@ impl Jit {
         Some(id)
     }
 
-    fn translate(&mut self, cpu: &mut Cpu, key: Key) -> Option<BlockId> {
+    /// Block `id`, found at `linear`, may have a second page: it is executed only
+    /// where that is mapped behind the first, which is noted here.
+    fn see_second_page(&mut self, cpu: &mut Cpu, id: BlockId, linear: Linear) -> Option<()> {
+        let Some(second) = self.blocks.get(id)?.second else {
+            return Some(());
+        };
+        let linear = linear.page().plus(PAGE_BYTES);
+        if cpu.fetch_address(linear).ok()?? == second.page {
+            let Jit { blocks, region, .. } = self;
+            blocks.mapped.note(region, second.number, linear);
+            return Some(());
+        }
+        // It will be translated anew.
+        self.blocks
+            .remove(&mut self.code, &self.sites, &self.routines, id);
+        None
+    }
+
+    /// The guest code at `start`, which is mapped at `linear`.
+    fn line(&mut self, cpu: &mut Cpu, key: Key, linear: Linear) -> Option<Line> {
+        let (insns, ended) = cpu::straight_line(cpu, key.start);
+        if !insns.is_empty() {
+            return Some(Line {
+                insns,
+                ended,
+                second: None,
+            });
+        }
+        // Its first instruction goes on in the next page.
+        let page = cpu.fetch_address(linear.page().plus(PAGE_BYTES)).ok()??;
+        let (decoded, ended) = cpu::crossing(cpu, key.start, page)?;
+        let number = self.blocks.mapped.number(page, key.mode.space)?;
+        Some(Line {
+            insns: vec![decoded],
+            ended,
+            second: Some((page, number)),
+        })
+    }
+
+    fn translate(&mut self, cpu: &mut Cpu, key: Key, linear: Linear) -> Option<BlockId> {
         if !self.heat.is_hot(key.start) {
             return None;
         }
-        let (line, ended) = cpu::straight_line(cpu, key.start);
-        if line.is_empty() {
-            return None;
-        }
+        let line = self.line(cpu, key, linear)?;
         if !self.code.has_room(translate::CODE_BYTES_MAX) {
             self.clear(cpu);
             // The jump that led here is gone; so is the need for its flags.
@@ -147,13 +184,12 @@ impl Jit {
             key,
             id,
             &line,
-            ended,
             &mut self.code,
             &mut self.sites,
             &self.routines,
         );
         self.statistics.blocks += 1;
-        self.statistics.instructions += line.len() as u64;
+        self.statistics.instructions += line.insns.len() as u64;
         self.statistics.code_bytes += (self.code.used() - begin) as u64;
         Some(self.blocks.insert(cpu, block))
     }

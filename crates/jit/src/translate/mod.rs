@@ -22,7 +22,7 @@ use iced_x86::{Encoder, InstructionInfoFactory, OpKind};
 use x86::{PAGE_BYTES, Physical};
 
 use crate::asm::{Alu, Asm, Condition, Fix, Mem, Section};
-use crate::cache::{Block, BlockId, Entries, FarEntry, Key};
+use crate::cache::{Block, BlockId, Entries, FarEntry, Key, Second};
 use crate::code::{Code, Offset};
 use crate::flag::{Effect, Where, visible};
 use crate::frame::at;
@@ -35,16 +35,29 @@ use crate::site::{Link, Operand, Site, SiteId, Sites};
 /// its way to the helper, take far less.
 pub(crate) const CODE_BYTES_MAX: usize = 64 << 10;
 
+/// Guest code to be translated.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) insns: Vec<Decoded>,
+    /// The last one ends the block; otherwise execution goes on behind it.
+    pub(crate) ended: bool,
+    /// Of the one instruction that goes on in another page: where that lies, and
+    /// its number among the pages that may be mapped.
+    pub(crate) second: Option<(Physical, mapped::Number)>,
+}
+
 /// Translates the block `line`, which is to be number `id`, and places it.
 pub(crate) fn translate(
     key: Key,
     id: BlockId,
-    line: &[Decoded],
-    ended: bool,
+    line: &Line,
     code: &mut Code,
     sites: &mut Sites,
     routines: &Routines,
 ) -> Block {
+    let second = line.second;
+    let ended = line.ended;
+    let line = &line.insns[..];
     let mut info = InstructionInfoFactory::new();
     let effects: Vec<Effect> = line.iter().map(|d| Effect::of(&d.insn)).collect();
     let exits: Vec<bool> = line.iter().map(|d| may_exit(d, key)).collect();
@@ -67,6 +80,7 @@ pub(crate) fn translate(
         },
     };
     let entries = translator.entries(
+        second.map(|(_, number)| number),
         line.iter().any(|d| simd::is_known(&d.insn, key.mode)),
         line.iter().any(|d| x87::is_known(&d.insn)),
     );
@@ -88,9 +102,16 @@ pub(crate) fn translate(
     }
     translator.cold();
     code.place(&translator.asm);
+    let bytes = line.last().map_or(0, |d| u64::from(d.op.end));
+    let in_page = PAGE_BYTES - key.start.0 % PAGE_BYTES;
     Block {
         key,
-        bytes: line.last().map_or(0, |d| u64::from(d.op.end)),
+        bytes: bytes.min(in_page),
+        second: second.map(|(page, number)| Second {
+            page,
+            number,
+            bytes: bytes - in_page,
+        }),
         entries,
         incoming: Vec::new(),
         next: None,
@@ -193,7 +214,12 @@ struct Translator<'a> {
 
 impl Translator<'_> {
     /// The ways in.
-    fn entries(&mut self, has_simd: bool, has_x87: bool) -> Entries {
+    fn entries(
+        &mut self,
+        second: Option<mapped::Number>,
+        has_simd: bool,
+        has_x87: bool,
+    ) -> Entries {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -224,6 +250,9 @@ impl Translator<'_> {
             self.asm.jrcxz_to(stop);
         }
         let plain = self.asm.here();
+        if let Some(number) = second {
+            self.see_second_page(number, site);
+        }
         if has_simd {
             self.asm.load(ADDRESS, Mem::frame(at::SIMD_ABSENT));
             let present = self.asm.jrcxz();
@@ -238,6 +267,23 @@ impl Translator<'_> {
             branch,
             plain,
         }
+    }
+
+    /// Goes on only while page `number` is mapped behind the block's own; leaves
+    /// at `site` otherwise.
+    fn see_second_page(&mut self, number: mapped::Number, site: SiteId) {
+        self.save_flags();
+        self.clobber_flags();
+        self.asm.load(INDEX, Mem::frame(at::CODE_BASE));
+        let page = i32::try_from(PAGE_BYTES).expect("a page is small");
+        self.asm.lea(INDEX, Mem::base(INDEX, page));
+        self.asm
+            .alu_load(Alu::Cmp, INDEX, Mem::frame(at::mapped(number)));
+        let elsewhere = self.asm.jcc(Condition::NOT_EQUAL);
+        self.asm.go_to(Section::Cold);
+        self.asm.bind(elsewhere);
+        self.leave(site, Where::Saved);
+        self.asm.go_to(Section::Hot);
     }
 
     fn instruction(&mut self, decoded: &Decoded, is_last: bool) {

@@ -28,11 +28,16 @@ fn text(guest: &[u8]) -> Vec<String> {
         },
         flags: Where::Saved,
     };
-    let (line, ended) = cpu::straight_line(&cpu, key.start);
+    let (insns, ended) = cpu::straight_line(&cpu, key.start);
+    let line = Line {
+        insns,
+        ended,
+        second: None,
+    };
     let mut code = Code::new(1 << 20).expect("memory for code");
     let routines = Routines::write(&mut code);
     let mut sites = Sites::default();
-    let block = translate(key, 0, &line, ended, &mut code, &mut sites, &routines);
+    let block = translate(key, 0, &line, &mut code, &mut sites, &routines);
     let bytes = code.read(block.entries.plain, code.next(Section::Hot));
     let mut formatter = GasFormatter::new();
     let mut lines = Vec::new();
