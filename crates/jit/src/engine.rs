@@ -159,6 +159,11 @@ impl Jit {
         }
         // Its first instruction goes on in the next page.
         let page = cpu.fetch_address(linear.page().plus(PAGE_BYTES)).ok()??;
+        if page == key.start.page() {
+            // A page is known at one place at a time only: the block would never
+            // find it at both.
+            return None;
+        }
         let (decoded, ended) = cpu::crossing(cpu, key.start, page)?;
         let number = self.blocks.mapped.number(page, key.mode.space)?;
         Some(Line {

@@ -55,3 +55,21 @@ fn a_jump_as_far_as_jumps_reach_is_taken() {
     ];
     by_hand(&[(0x1_0000, &[&count[..], &jump].concat())]);
 }
+
+#[test]
+fn an_instruction_in_two_pages_is_what_both_hold() {
+    // xor %eax, %eax; jmp 0x10ffd
+    let first = [0x31, 0xc0, 0xe9, 0xf6, 0x0f, 0, 0];
+    let rest = [
+        0x48, 0xff, 0x04, 0x25, 0, 0, 2, 0, // incq 0x20000
+        0x83, 0x3c, 0x25, 0, 0, 2, 0, 4, // cmpl $4, 0x20000
+        0x74, 10, // je to the hlt
+        0xc6, 0x04, 0x25, 0, 0x10, 1, 0, 1, // movb $1, 0x11000
+        0xeb, 0xdf, 0xf4, // jmp 0x10ffd; hlt
+    ];
+    // add $1, %eax, whose last two bytes lie in the next page
+    let add = [0x05, 1, 0, 0, 0];
+    let second = [&add[..], &rest].concat();
+    let found = by_hand(&[(0x1_0000, &first), (0x1_0ffd, &second)]);
+    assert_eq!(found.get("rax"), Some(1 + 3 * 0x1_0001));
+}

@@ -43,7 +43,9 @@ fn text(guest: &[u8]) -> Vec<String> {
     let mut lines = Vec::new();
     let decoder = Decoder::with_ip(64, &bytes, 0, DecoderOptions::NONE);
     for insn in decoder {
-        if insn.mnemonic() == iced_x86::Mnemonic::Mov && insn.memory_displacement64() == 8 {
+        let is_mov = insn.mnemonic() == iced_x86::Mnemonic::Mov;
+        let to_frame = insn.memory_base() == iced_x86::Register::RSP;
+        if is_mov && to_frame && insn.memory_displacement64() == 8 {
             break;
         }
         let mut line = String::new();
@@ -98,4 +100,28 @@ fn flags_are_saved_once_before_memory_is_touched() {
     let found = text(&guest);
     assert_eq!(found.iter().filter(|line| *line == "lahf").count(), 1);
     assert!(found.contains(&"mov (%rcx),%rdx".to_owned()), "{found:?}");
+}
+
+#[test]
+fn a_run_of_pops_has_one_lookup() {
+    // pop rbx; pop rbp; pop r12; ret
+    let found = text(&[0x5b, 0x5d, 0x41, 0x5c, 0xc3]);
+    let checks = found.iter().filter(|line| line.starts_with("cmp $"));
+    assert_eq!(checks.count(), 1, "{found:?}");
+    assert!(
+        found.contains(&"lea 0x18(%r14),%r14".to_owned()),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_jump_to_another_page_is_a_jump_to_be_linked() {
+    // jmp 0x3000 bytes further
+    let found = text(&[0xe9, 0xfb, 0x2f, 0, 0]);
+    assert_eq!(
+        found[..2],
+        ["mov 0x10(%rsp),%rcx", "lea 0x3000(%rcx),%rcx"],
+        "{found:?}"
+    );
+    assert!(found[2].starts_with("jmp 0x"), "{found:?}");
 }
