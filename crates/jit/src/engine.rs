@@ -313,7 +313,9 @@ impl Jit {
         };
         *left += 1;
         cpu.rip = target & cpu.rip_mask();
-        cpu.branches += u64::from(is_branch);
+        // A fall into another page has taken the one back that is counted here:
+        // for a moment the count may have been below 0.
+        cpu.branches = cpu.branches.wrapping_add(u64::from(is_branch));
         link
     }
 

@@ -221,7 +221,7 @@ impl Translator<'_> {
         true
     }
 
-    pub(super) fn ret(&mut self, decoded: &Decoded) -> bool {
+    fn ret(&mut self, decoded: &Decoded) -> bool {
         let insn = &decoded.insn;
         use iced_x86::Code as C;
         let released = match insn.code() {

@@ -47,6 +47,15 @@ fn second_byte_user(insn: &Instruction) -> Option<u8> {
     })
 }
 
+/// Whether a register operand is AH, CH, DH or BH.
+pub(super) fn has_second_byte(insn: &Instruction) -> bool {
+    use Register as R;
+    (0..insn.op_count()).any(|n| {
+        insn.op_kind(n) == OpKind::Register
+            && matches!(insn.op_register(n), R::AH | R::CH | R::DH | R::BH)
+    })
+}
+
 /// Whether the host's instruction does what the guest's does, on every make:
 /// no implicit register, and no undefined flag that could differ.
 fn does_as_host(insn: &Instruction) -> bool {
@@ -179,12 +188,13 @@ impl Rewritten {
     }
 }
 
-/// `insn` with the host's registers in place of the guest's, and `[rcx]` in
-/// place of its memory operand. `None` if it has no such form.
+/// `insn` with the host's registers in place of the guest's, and `[rcx + disp]`
+/// in place of its memory operand. `None` if it has no such form.
 pub(super) fn rewrite(
     encoder: &mut Encoder,
     info: &mut InstructionInfoFactory,
     insn: &Instruction,
+    disp: u8,
     mut spare: &[Host],
 ) -> Option<Rewritten> {
     let mut host = *insn;
@@ -270,8 +280,9 @@ pub(super) fn rewrite(
         host.set_memory_base(named(ADDRESS, Register::RCX));
         host.set_memory_index(Register::None);
         host.set_memory_index_scale(1);
-        host.set_memory_displacement64(0);
-        host.set_memory_displ_size(0);
+        host.set_memory_displacement64(u64::from(disp));
+        // The encoder takes as many bytes as it needs.
+        host.set_memory_displ_size(u32::from(disp != 0));
         host.set_segment_prefix(Register::None);
         // One processor: nothing comes between a load and its store.
         host.set_has_lock_prefix(false);
@@ -336,7 +347,7 @@ impl Translator<'_> {
         } else {
             &[INDEX, ADDRESS]
         };
-        let Some(rewritten) = rewrite(&mut self.encoder, self.info, &common_form(insn), spare)
+        let Some(rewritten) = rewrite(&mut self.encoder, self.info, &common_form(insn), 0, spare)
         else {
             return false;
         };

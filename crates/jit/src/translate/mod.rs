@@ -9,6 +9,7 @@ mod bmi;
 mod branch;
 mod general;
 mod memory;
+mod moves;
 mod multiply;
 mod shift;
 mod simd;
@@ -18,7 +19,7 @@ mod word;
 mod x87;
 
 use cpu::Decoded;
-use iced_x86::{Encoder, InstructionInfoFactory, OpKind};
+use iced_x86::{Encoder, InstructionInfoFactory, Mnemonic, OpKind};
 use x86::{PAGE_BYTES, Physical};
 
 use crate::asm::{Alu, Asm, Condition, Fix, Mem, Section};
@@ -90,7 +91,10 @@ pub(crate) fn translate(
         translator.effect = effects[n];
         translator.visible = seen[n];
         let is_last = ended && n + 1 == line.len();
-        let done = translator.stack_run(&line[n..], ended);
+        let mut done = translator.stack_run(&line[n..], ended);
+        if done == 0 {
+            done = translator.move_run(&line[n..]);
+        }
         if done == 0 {
             translator.instruction(decoded, is_last);
         }
@@ -168,8 +172,8 @@ enum Cold {
         /// Where translated code goes on; `None`: it is left.
         resume: Option<Offset>,
     },
-    /// Of PUSHes, POPs and the RET behind them, for which one lookup was made in
-    /// vain, each has a lookup of its own.
+    /// Of PUSHes, POPs and the RET behind them, or of moves, for which one lookup
+    /// was made in vain, each has a lookup of its own.
     Run {
         jumps: Vec<Fix>,
         run: Vec<Decoded>,
@@ -461,9 +465,12 @@ impl Translator<'_> {
                 } => {
                     jumps.into_iter().for_each(|jump| self.asm.bind(jump));
                     self.flags = flags;
+                    self.effect = Effect {
+                        reads: 0,
+                        writes: 0,
+                    };
                     for decoded in &run {
-                        let done = self.stack(decoded) || self.ret(decoded);
-                        debug_assert!(done, "a run has nothing else");
+                        self.instruction(decoded, decoded.insn.mnemonic() == Mnemonic::Ret);
                     }
                     if let Some(resume) = resume {
                         self.asm.jmp_to(resume);

@@ -202,7 +202,7 @@ impl Translator<'_> {
         if !plain {
             return false;
         }
-        let Some(rewritten) = rewrite(&mut self.encoder, self.info, insn, &[INDEX]) else {
+        let Some(rewritten) = rewrite(&mut self.encoder, self.info, insn, 0, &[INDEX]) else {
             return false;
         };
         let Some(access) = rewritten.access else {

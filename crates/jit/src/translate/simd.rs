@@ -4,9 +4,10 @@
 //! processors, gathers, and all that touch the MMX registers.
 
 use cpu::Decoded;
-use iced_x86::{CpuidFeature, EncodingKind, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{CpuidFeature, EncodingKind, Instruction, Mnemonic, OpKind};
 
 use super::Translator;
+use super::general::has_second_byte;
 use super::memory::Access;
 use crate::asm::{Alu, Condition, Mem};
 use crate::cache::Mode;
@@ -135,14 +136,7 @@ impl Translator<'_> {
         if matches!(insn.mnemonic(), Mnemonic::Ldmxcsr | Mnemonic::Vldmxcsr) {
             return self.load_mxcsr(decoded);
         }
-        let has_second_byte = (0..insn.op_count()).any(|n| {
-            insn.op_kind(n) == OpKind::Register
-                && matches!(
-                    insn.op_register(n),
-                    Register::AH | Register::CH | Register::DH | Register::BH
-                )
-        });
-        if has_second_byte {
+        if has_second_byte(insn) {
             return false;
         }
         self.again(decoded, is_aligned(insn))

@@ -125,3 +125,27 @@ fn a_jump_to_another_page_is_a_jump_to_be_linked() {
     );
     assert!(found[2].starts_with("jmp 0x"), "{found:?}");
 }
+
+#[test]
+fn moves_off_one_register_have_one_lookup() {
+    // mov rdx, [rsi + 8]; mov [rsi + 16], ecx; movzx eax, byte [rsi]; jmp .
+    let found = text(&[
+        0x48, 0x8b, 0x56, 0x08, 0x89, 0x4e, 0x10, 0x0f, 0xb6, 0x06, 0xeb, 0xfe,
+    ]);
+    let checks: Vec<_> = found.iter().filter(|l| l.starts_with("cmp $")).collect();
+    assert_eq!(checks, ["cmp $0xFEC,%rcx"], "{found:?}");
+    let moves = [
+        "mov 8(%rcx),%rdx",
+        "mov %r10d,0x10(%rcx)",
+        "movzbl (%rcx),%ebx",
+    ];
+    assert!(found.windows(3).any(|w| w == moves), "{found:?}");
+}
+
+#[test]
+fn a_run_of_moves_ends_where_its_base_changes() {
+    // mov rsi, [rsi + 8]; mov rdx, [rsi + 16]; jmp .
+    let found = text(&[0x48, 0x8b, 0x76, 0x08, 0x48, 0x8b, 0x56, 0x10, 0xeb, 0xfe]);
+    let checks = found.iter().filter(|line| line.starts_with("cmp $"));
+    assert_eq!(checks.count(), 2, "{found:?}");
+}
