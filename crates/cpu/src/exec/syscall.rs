@@ -7,6 +7,7 @@ use x86::control::efer;
 use x86::{Linear, flags, gpr, seg};
 
 use super::segment::{flat_segment, privileged};
+use crate::debug::dr6;
 use crate::op::Handler;
 use crate::segment::rights;
 use crate::{Bus, Cpu, Flow, Op, Trap};
@@ -37,6 +38,16 @@ fn go(cpu: &mut Cpu, code: u16, stack: u16, size: u16, cpl: u8) {
     cpu.refresh();
 }
 
+/// SYSCALL and SYSRET trap by TF as they leave it, not as they found it (SDM
+/// volume 2B, SYSRET): even where nobody stepped up to them.
+fn trap_if_stepped(cpu: &mut Cpu) {
+    cpu.single_step = cpu.flags.has(flags::TF);
+    if cpu.single_step {
+        cpu.pending_debug |= dr6::BS;
+        cpu.look = true;
+    }
+}
+
 fn syscall(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
     if cpu.efer & efer::SCE == 0 || !cpu.is_64() {
         return Err(Trap::UD);
@@ -48,7 +59,7 @@ fn syscall(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
     cpu.flags = crate::Flags::new(saved & !cpu.fmask & !flags::RF);
     cpu.rip = cpu.lstar;
     // The kernel decides by FMASK whether a single-step trap follows.
-    cpu.single_step = cpu.flags.has(flags::TF);
+    trap_if_stepped(cpu);
     let code = (cpu.star >> 32) as u16 & !3;
     go(cpu, code, code.wrapping_add(8), rights::L, 0);
     Ok(())
@@ -65,7 +76,7 @@ fn sysret<const LONG: bool>(cpu: &mut Cpu, _: &mut dyn Bus, _: &Op) -> Flow {
     }
     cpu.rip = if LONG { rcx } else { rcx & 0xffff_ffff };
     cpu.flags = crate::Flags::new(cpu.gpr[11] & SYSRET_FLAGS);
-    cpu.single_step = cpu.flags.has(flags::TF);
+    trap_if_stepped(cpu);
     let base = (cpu.star >> 48) as u16;
     let (code, size) = if LONG {
         (base.wrapping_add(16), rights::L)
@@ -165,6 +176,18 @@ mod tests {
         assert_eq!(rig.cpu.code_size, CodeSize::Bits32);
         let cs = rig.cpu.segments[usize::from(seg::CS)].selector;
         assert_eq!(cs, sel::CODE32_3);
+    }
+
+    #[test]
+    fn a_step_that_sysret_switches_on_traps_before_the_next_instruction() {
+        let mut rig = rig();
+        rig.cpu.gpr[usize::from(gpr::RCX)] = CODE + 3;
+        rig.cpu.gpr[11] = flags::FIXED | flags::TF;
+        // sysretq; nop
+        rig.code(&[0x48, 0x0f, 0x07, 0x90]);
+        rig.run();
+        assert_eq!(rig.vector(), vector::DB);
+        assert_eq!(rig.stacked(0), CODE + 3);
     }
 
     #[test]
