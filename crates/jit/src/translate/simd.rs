@@ -27,16 +27,18 @@ pub(super) fn is_known(insn: &Instruction, mode: Mode) -> bool {
         EncodingKind::VEX => mode.avx && insn.cpuid_features().iter().all(is_avx),
         _ => false,
     };
-    exists && (is_control(insn) || touches_vectors(insn) && !differs(insn))
+    exists && (is_control(insn, mode) || touches_vectors(insn) && !differs(insn))
 }
 
-/// Whether it stores or loads MXCSR, or clears upper halves.
-fn is_control(insn: &Instruction) -> bool {
+/// Whether it stores or loads MXCSR, or clears all upper halves: 32-bit code
+/// would have to keep those of registers 8 to 15.
+fn is_control(insn: &Instruction, mode: Mode) -> bool {
     use Mnemonic as M;
-    matches!(
-        insn.mnemonic(),
-        M::Stmxcsr | M::Ldmxcsr | M::Vstmxcsr | M::Vldmxcsr | M::Vzeroupper | M::Vzeroall
-    )
+    match insn.mnemonic() {
+        M::Stmxcsr | M::Ldmxcsr | M::Vstmxcsr | M::Vldmxcsr => true,
+        M::Vzeroupper | M::Vzeroall => !mode.narrow,
+        _ => false,
+    }
 }
 
 fn is_sse(feature: &CpuidFeature) -> bool {

@@ -8,6 +8,17 @@ use x86::Physical;
 use super::*;
 use crate::cache::Mode;
 
+/// 64-bit code of a program on a processor that has everything.
+const MODE: Mode = Mode {
+    space: Space::User as u8,
+    model: cpu::Model::V3,
+    narrow: false,
+    open: [true; 2],
+    simd: true,
+    avx: true,
+    x87: true,
+};
+
 /// The host code of `guest`, a line an instruction, from its plain entry on to
 /// where the code for what is rare begins. The block expects the flags saved.
 fn text(guest: &[u8]) -> Vec<String> {
@@ -17,15 +28,7 @@ fn text(guest: &[u8]) -> Vec<String> {
     cpu.code_size = cpu::CodeSize::Bits64;
     let key = Key {
         start: Physical(0x1000),
-        mode: Mode {
-            space: Space::User as u8,
-            model: cpu::Model::V3,
-            narrow: false,
-            open: [true; 2],
-            simd: true,
-            avx: true,
-            x87: true,
-        },
+        mode: MODE,
         flags: Where::Saved,
     };
     let (insns, ended) = cpu::straight_line(&cpu, key.start);
@@ -89,6 +92,19 @@ fn avx_instructions_are_emitted_as_they_are() {
         Some(&expected.map(String::from)[..]),
         "{found:?}"
     );
+}
+
+#[test]
+fn what_clears_all_registers_clears_eight_in_32_bit_code() {
+    // vzeroupper; vzeroall
+    for code in [[0xc5, 0xf8, 0x77], [0xc5, 0xfc, 0x77]] {
+        for narrow in [false, true] {
+            let bits = if narrow { 32 } else { 64 };
+            let insn = Decoder::with_ip(bits, &code, 0, DecoderOptions::NONE).decode();
+            // The host's would clear sixteen: the interpreter has it.
+            assert_eq!(simd::is_known(&insn, Mode { narrow, ..MODE }), !narrow);
+        }
+    }
 }
 
 #[test]
