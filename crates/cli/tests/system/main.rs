@@ -14,6 +14,6 @@ mod inspection;
 mod linux;
 mod linux_devices;
 mod linux_disks;
-mod net;
+mod linux_net;
 mod recording;
 mod revirt;
