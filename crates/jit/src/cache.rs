@@ -80,6 +80,11 @@ impl Mode {
         })
     }
 
+    /// Length in bytes of what one PUSH or CALL stores.
+    pub(crate) fn word_bytes(self) -> u8 {
+        if self.narrow { 4 } else { 8 }
+    }
+
     /// The part of the jump cache that is for it, and for the modes that differ
     /// from it in nothing but what seldom changes: those don't share it at a
     /// time.

@@ -55,15 +55,13 @@ impl Mapped {
     /// Page `number` is found at `linear`'s page.
     pub(crate) fn note(&mut self, region: &mut Region, number: Number, linear: Linear) {
         let page = linear.page().0;
-        let place = &mut region.mapped()[number as usize];
-        if *place == page {
+        if region.mapped()[number as usize] == page {
             return;
         }
-        *place = page;
         if self.noted_count >= NOTED_MAX {
             self.forget_places(region);
-            region.mapped()[number as usize] = page;
         }
+        region.mapped()[number as usize] = page;
         let noted = self.noted.entry(page).or_default();
         if !noted.contains(&number) {
             noted.push(number);

@@ -118,7 +118,7 @@ impl Context<'_> {
         let at = match operand {
             Operand::None => None,
             Operand::Memory => cpu.operand_linear(op),
-            Operand::Push => Some(Linear(rsp.wrapping_sub(8))),
+            Operand::Push => Some(Linear(rsp.wrapping_sub(self.mode.word_bytes().into()))),
             Operand::Pop => Some(Linear(rsp)),
             Operand::Register(number) => Some(Linear(cpu.gpr[usize::from(*number)])),
         };

@@ -9,9 +9,9 @@ use crate::asm::Mem;
 use crate::register::{Host, STACK};
 
 impl Translator<'_> {
-    /// Its length in bytes.
+    /// [`Mode::word_bytes`](crate::cache::Mode::word_bytes).
     pub(super) fn word_bytes(&self) -> u8 {
-        if self.key.mode.narrow { 4 } else { 8 }
+        self.key.mode.word_bytes()
     }
 
     /// Whether `register` is a general one as wide.
