@@ -4,6 +4,9 @@
 //! the guest's, at a timer's branch count ([`Board::fire`]), or by an input.
 //! All three come at moments that a replay reproduces.
 
+#[cfg(any(test, fuzzing))]
+#[allow(unreachable_pub, reason = "public for the fuzzer only")]
+pub(crate) mod hostile;
 mod virtio;
 
 use cpu::{Bus, Refused};
@@ -585,35 +588,11 @@ impl Bus for Board {
 #[cfg(test)]
 mod tests {
     use devices::{Backing, InMemory};
-    use proptest::prelude::*;
     use seal::Digest;
 
+    use super::hostile::rig;
     use super::*;
-    use crate::{DiskConfig, NicConfig, Output, OutputPort, saved};
-
-    fn rig() -> (Board, Ram) {
-        let ram = Ram::new(1 << 20).expect("a small mapping");
-        let mut config = MachineConfig::new(1 << 20, Digest::default(), 1_795_472_800);
-        config.disks = [8, 16]
-            .map(|sectors| DiskConfig {
-                sectors,
-                ..DiskConfig::default()
-            })
-            .into();
-        config.nics = vec![NicConfig::default(); 2];
-        config.has_rng = true;
-        config.has_serial2 = true;
-        let mut board = Board::new(&config, &ram);
-        let contents = |disk: &DiskConfig| InMemory(vec![7; 512 * disk.sectors as usize]);
-        let disks = config
-            .disks
-            .iter()
-            .map(|disk| Box::new(contents(disk)) as Box<dyn Backing>);
-        board
-            .insert_disks(&config, disks.collect())
-            .expect("they are as configured");
-        (board, ram)
-    }
+    use crate::{Output, OutputPort};
 
     #[test]
     fn nothing_answers_with_all_ones() {
@@ -712,113 +691,5 @@ mod tests {
         board.has_debug_exit = true;
         board.port_out(&ram, 0, 0xf4, 4, 0x10);
         assert_eq!(board.ended, Some(Stop::DebugExit(0x10)));
-    }
-
-    #[derive(Clone, Debug)]
-    enum Access {
-        Port(u16, u8, Option<u32>),
-        Memory(u64, u8, Option<u64>),
-        Msr(u32, Option<u64>),
-        Priority(u8),
-        Acknowledge,
-        Later(u64),
-        Sample(u64),
-        Type(u8),
-        Frame(u16),
-        Link(bool),
-        Entropy(u8),
-    }
-
-    fn port() -> impl Strategy<Value = u16> {
-        const KNOWN: [u16; 11] = [
-            0x20, 0x40, 0x60, 0x70, 0x92, 0xa0, 0x2f8, 0x3f8, 0x4d0, 0x600, 0xcf8,
-        ];
-        prop_oneof![
-            (prop::sample::select(&KNOWN[..]), 0u16..12).prop_map(|(p, n)| p + n),
-            any::<u16>()
-        ]
-    }
-
-    fn access() -> impl Strategy<Value = Access> {
-        let size = || prop::sample::select(&[1u8, 2, 4][..]);
-        let place = prop_oneof![
-            (0u64..0x100).prop_map(|n| LocalApic::ADDRESS + 16 * n),
-            (0u64..0x20).prop_map(|n| IoApic::ADDRESS + n),
-            (0usize..6, 0u64..0x140).prop_map(|(n, offset)| slot::address(n) + offset),
-            any::<u64>(),
-        ];
-        let number = prop_oneof![
-            0x800u32..0x840,
-            Just(msr::APIC_BASE),
-            Just(msr::TSC_DEADLINE)
-        ];
-        prop_oneof![
-            8 => (port(), size(), any::<Option<u32>>()).prop_map(|(p, s, v)| Access::Port(p, s, v)),
-            8 => (place, size(), any::<Option<u64>>()).prop_map(|(p, s, v)| Access::Memory(p, s, v)),
-            4 => (number, any::<Option<u64>>()).prop_map(|(n, v)| Access::Msr(n, v)),
-            1 => any::<u8>().prop_map(Access::Priority),
-            2 => Just(Access::Acknowledge),
-            4 => (0u64..1 << 40).prop_map(Access::Later),
-            1 => any::<u64>().prop_map(Access::Sample),
-            1 => any::<u8>().prop_map(Access::Type),
-            1 => any::<u16>().prop_map(Access::Frame),
-            1 => any::<bool>().prop_map(Access::Link),
-            1 => any::<u8>().prop_map(Access::Entropy),
-        ]
-    }
-
-    fn perform(board: &mut Board, ram: &Ram, now: &mut u64, access: &Access) {
-        match *access {
-            Access::Port(port, size, None) => drop(board.port_in(ram, *now, port, size)),
-            Access::Port(port, size, Some(value)) => board.port_out(ram, *now, port, size, value),
-            Access::Memory(at, size, None) => drop(board.read(ram, *now, Physical(at), size)),
-            Access::Memory(at, size, Some(value)) => {
-                board.write(ram, *now, Physical(at), size, value);
-            }
-            Access::Msr(number, None) => drop(board.msr_read(*now, number)),
-            Access::Msr(number, Some(value)) => drop(board.msr_write(*now, number, value)),
-            Access::Priority(priority) => board.set_task_priority(priority),
-            Access::Acknowledge => drop(board.acknowledge(*now)),
-            // As the run loop: no further than the next timer.
-            Access::Later(branches) => *now = now.saturating_add(branches).min(board.fire(*now)),
-            Access::Sample(host_ns) => board.clock.sample(*now, host_ns, host_ns % 2 == 0),
-            Access::Type(byte) => drop(board.type_bytes(&[byte])),
-            Access::Frame(bytes) => drop(board.receive(ram, 1, &vec![1; bytes.into()])),
-            Access::Link(is_up) => drop(board.set_link(1, is_up)),
-            Access::Entropy(bytes) => drop(board.bring_entropy(ram, &vec![1; bytes.into()])),
-        }
-        board.fire(*now);
-    }
-
-    proptest! {
-        #[test]
-        fn nonsense_breaks_nothing(accesses in prop::collection::vec(access(), 0..200)) {
-            let (mut board, ram) = rig();
-            let mut now = 0;
-            for access in &accesses {
-                perform(&mut board, &ram, &mut now, access);
-                prop_assert!(board.fire(now) > now || now == u64::MAX);
-            }
-        }
-
-        #[test]
-        fn a_restored_board_goes_on_as_the_saved_one(
-            before in prop::collection::vec(access(), 0..100),
-            after in prop::collection::vec(access(), 0..50),
-        ) {
-            let (mut board, ram) = rig();
-            let mut now = 0;
-            before.iter().for_each(|access| perform(&mut board, &ram, &mut now, access));
-            let (mut other, _) = rig();
-            saved::restore(&mut other, &saved::save(&board)).expect("its own state");
-            let mut other_now = now;
-            other.fire(other_now);
-            for access in &after {
-                perform(&mut board, &ram, &mut now, access);
-                perform(&mut other, &ram, &mut other_now, access);
-                prop_assert_eq!(saved::save(&board), saved::save(&other));
-                prop_assert_eq!(board.interrupt_waits(), other.interrupt_waits());
-            }
-        }
     }
 }

@@ -29,6 +29,8 @@ mod output;
 mod saved;
 mod slot;
 
+#[cfg(fuzzing)]
+pub use board::hostile::drive as drive_board;
 pub use clock::Clock;
 pub use config::{BootKind, DiskConfig, Images, MODEL_REVISION, MachineConfig, NicConfig};
 pub use cpu::{Count, Difference, Model as CpuModel, Registers, Until};

@@ -113,6 +113,13 @@ fn sample(machine: &mut Machine, n: u64) {
     });
 }
 
+/// Runs for so many branches, and then steps. `None` once the guest has left.
+fn go_on(machine: &mut Machine, branches: u64, steps: u64) -> Option<()> {
+    let branches = machine.moment().branches + branches;
+    run(machine, Until::Branches(branches))?;
+    (0..steps).try_for_each(|_| run(machine, Until::Step))
+}
+
 const STRETCH: u64 = 20_000;
 const STRETCHES: u64 = 4;
 
@@ -137,6 +144,25 @@ proptest! {
             prop_assert_eq!(see(&mut whole), see(&mut cut));
             sample(&mut whole, n);
             sample(&mut cut, n);
+        }
+    }
+
+    #[test]
+    fn saving_and_restoring_at_any_moment_makes_no_difference(
+        skips in prop::collection::vec((1u64..4000, 0u64..40), 1..20),
+    ) {
+        let (mut whole, mut saved) = (machine(), machine());
+        for (n, (branches, steps)) in (1u64..).zip(skips) {
+            let goes_on = [&mut whole, &mut saved].map(|machine| go_on(machine, branches, steps));
+            prop_assert_eq!(goes_on[0], goes_on[1]);
+            // With the other's, which nobody has saved before.
+            saved.restore_devices(&whole.save_devices()).expect("a machine's own state");
+            prop_assert_eq!(see(&mut whole), see(&mut saved));
+            if goes_on[0].is_none() {
+                break;
+            }
+            sample(&mut whole, n);
+            sample(&mut saved, n);
         }
     }
 

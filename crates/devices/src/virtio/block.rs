@@ -156,6 +156,14 @@ impl Block {
         }
     }
 
+    /// Puts `backing`, of the same length, in place of the contents: at the
+    /// start, or with a state that was restored. What the guest knows of the
+    /// disk, and the digest of what it wrote, stay.
+    pub fn insert(&mut self, backing: Box<dyn Backing>) {
+        assert_eq!(backing.sectors(), self.sectors, "another disk");
+        self.backing = backing;
+    }
+
     /// What the host failed to do, if it did: the machine can't go on.
     pub fn failure(&self) -> Option<&Failed> {
         self.failure.as_ref()

@@ -22,8 +22,8 @@ impl Board {
         if sectors != found {
             return Err(Error::WrongDisks { sectors, found });
         }
-        for ((drive, disk), backing) in self.disks.iter_mut().zip(&config.disks).zip(backings) {
-            drive.function = Block::new(backing, disk.is_read_only, &disk.serial);
+        for (drive, backing) in self.disks.iter_mut().zip(backings) {
+            drive.function.insert(backing);
         }
         Ok(())
     }
