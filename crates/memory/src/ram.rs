@@ -2,9 +2,12 @@
 
 use std::cell::RefCell;
 use std::ffi::c_void;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use rustix::fs::{MemfdFlags, SeekFrom, ftruncate, memfd_create, seek};
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 use x86::{PAGE_BYTES, Physical};
 
 use crate::flag;
@@ -56,6 +59,8 @@ words!(u8, u16, u32, u64, u128);
 #[derive(Debug)]
 pub struct Ram {
     base: NonNull<u8>,
+    /// What is mapped there.
+    file: OwnedFd,
     mapped_bytes: u64,
     size_bytes: u64,
     pages: Pages,
@@ -83,14 +88,20 @@ impl Ram {
         };
         let length =
             usize::try_from(mapped_bytes).map_err(|e| map_error(std::io::Error::other(e)))?;
-        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice
-        // aliases nothing. NORESERVE: a guest rarely touches all it has.
+        let file = memfd_create(c"guest memory", MemfdFlags::CLOEXEC)
+            .and_then(|file| ftruncate(&file, mapped_bytes).map(|()| file))
+            .map_err(|errno| map_error(errno.into()))?;
+        // SAFETY: a mapping of a file that nobody else has, at an address of the
+        // kernel's choice, aliases nothing. NORESERVE: a guest rarely touches all
+        // it has.
         let base = unsafe {
-            mmap_anonymous(
+            mmap(
                 std::ptr::null_mut(),
                 length,
                 ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE | MapFlags::NORESERVE,
+                MapFlags::SHARED | MapFlags::NORESERVE,
+                &file,
+                0,
             )
         }
         .map_err(|errno| map_error(errno.into()))?;
@@ -102,6 +113,7 @@ impl Ram {
         let count = usize::try_from(mapped_bytes / PAGE_BYTES).expect("fits, as the length did");
         Ok(Ram {
             base,
+            file,
             mapped_bytes,
             size_bytes,
             pages: Pages::new(count),
@@ -263,26 +275,47 @@ impl Ram {
     /// by anyone. If the host can't say, all have.
     pub fn resident(&self) -> Vec<bool> {
         let count = (self.mapped_bytes / PAGE_BYTES) as usize;
-        let mut states = vec![0u8; count];
-        // SAFETY: the mapping is ours and this long; `states` has a byte for
-        // each of its pages, as mincore(2) asks.
-        let failed = unsafe {
-            libc::mincore(
-                self.base.as_ptr().cast(),
-                self.mapped_bytes as usize,
-                states.as_mut_ptr(),
-            )
-        } != 0;
-        states
-            .iter()
-            .map(|state| failed || state & 1 != 0)
-            .collect()
+        self.stretches().map_or_else(
+            |_| vec![true; count],
+            |stretches| {
+                let mut resident = vec![false; count];
+                for (start, end) in stretches {
+                    let [first, last] = [start / PAGE_BYTES, end.div_ceil(PAGE_BYTES)];
+                    resident[first as usize..last as usize].fill(true);
+                }
+                resident
+            },
+        )
+    }
+
+    /// Where the file holds anything, as (start, end): what the host has swapped
+    /// out counts, too.
+    fn stretches(&self) -> Result<Vec<(u64, u64)>, Errno> {
+        let mut stretches = Vec::new();
+        let mut at = 0;
+        while at < self.mapped_bytes {
+            let start = match seek(&self.file, SeekFrom::Data(at)) {
+                Ok(start) => start,
+                // There is nothing further.
+                Err(Errno::NXIO) => break,
+                Err(errno) => return Err(errno),
+            };
+            at = seek(&self.file, SeekFrom::Hole(start))?;
+            stretches.push((start, at));
+        }
+        Ok(stretches)
     }
 
     /// The host address of guest-physical 0, for a translator, which adds to it
     /// what it has translated and checked. Never to become visible to the guest.
     pub fn host_base(&self) -> NonNull<u8> {
         self.base
+    }
+
+    /// The file that is mapped there: guest-physical addresses are offsets in
+    /// it. For a translator, which maps pages of it once more.
+    pub fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 
     fn check(&self, start: Physical, bytes: u64) -> Result<(), Error> {
