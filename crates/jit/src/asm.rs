@@ -4,14 +4,15 @@
 //! are always of the 32-bit form, so that they can be bound later or patched.
 //! Encodings: SDM volume 2, chapter 2.
 
-use crate::register::{FRAME, Host};
+use crate::register::{FRAME, Host, INDEX};
 
 /// A memory operand of host code.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mem {
-    base: Option<Host>,
-    index: Option<(Host, u8)>,
-    disp: i32,
+    pub(crate) base: Option<Host>,
+    /// And the shift of its scale.
+    pub(crate) index: Option<(Host, u8)>,
+    pub(crate) disp: i32,
 }
 
 impl Mem {
@@ -27,6 +28,14 @@ impl Mem {
     /// `[rsp + disp]`: a word of the frame.
     pub(crate) const fn frame(disp: i32) -> Mem {
         Mem::base(FRAME, disp)
+    }
+
+    /// What lies `bytes` bytes further.
+    pub(crate) const fn plus(self, bytes: i32) -> Mem {
+        Mem {
+            disp: self.disp + bytes,
+            ..self
+        }
     }
 
     /// `[base + index << scale + disp]`. The index is not `rsp`.
@@ -87,6 +96,9 @@ pub(crate) struct Asm {
     bytes: Vec<u8>,
     /// The place and the code of the other section.
     other: (u32, Vec<u8>),
+    /// Whether [`INDEX`] may have changed since [`Asm::keep_index`] was last
+    /// called.
+    index_changed: bool,
 }
 
 /// Registers and memory operands alike, in an encoding's place for either.
@@ -103,6 +115,7 @@ impl Asm {
             origin: hot,
             bytes: Vec::with_capacity(1024),
             other: (cold, Vec::with_capacity(1024)),
+            index_changed: true,
         }
     }
 
@@ -133,7 +146,17 @@ impl Asm {
         }
     }
 
-    /// Code from elsewhere.
+    /// From now on it is noted whether [`INDEX`] may have changed.
+    pub(crate) fn keep_index(&mut self) {
+        self.index_changed = false;
+    }
+
+    /// Whether [`INDEX`] is as it was when [`Asm::keep_index`] was last called.
+    pub(crate) fn has_kept_index(&self) -> bool {
+        !self.index_changed
+    }
+
+    /// Code from elsewhere, which leaves [`INDEX`] alone or says so.
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
@@ -141,8 +164,13 @@ impl Asm {
     /// REX, opcode, ModRM, SIB and displacement. `bytes_wide`: an 8-bit
     /// register operand, whose `spl` to `dil` need a REX prefix.
     fn encode(&mut self, wide: bool, opcode: &[u8], reg: u8, rm: &Rm, bytes_wide: bool) {
+        // An operand that is only read counts, too.
+        self.index_changed |= reg == INDEX.0;
         let (base, index) = match rm {
-            Rm::Register(host) => (host.0, 0),
+            Rm::Register(host) => {
+                self.index_changed |= *host == INDEX;
+                (host.0, 0)
+            }
             Rm::Memory(mem) => (
                 mem.base.map_or(0, |b| b.0),
                 mem.index.map_or(0, |(i, _)| i.0),
@@ -251,6 +279,7 @@ impl Asm {
     }
 
     fn encode_short(&mut self, wide: bool, opcode: u8, register: Host) {
+        self.index_changed |= register == INDEX;
         let rex = 0x40 | u8::from(wide) << 3 | register.0 >> 3;
         if rex != 0x40 {
             self.bytes.push(rex);
@@ -416,6 +445,15 @@ impl Asm {
     /// `movzx ecx, ah`.
     pub(crate) fn movzx_ah_to_cx(&mut self) {
         self.raw(&[0x0f, 0xb6, 0xcc]);
+    }
+
+    /// `shrx to, from, count`: no flags (BMI2). Of `count` the low six bits count.
+    pub(crate) fn shrx(&mut self, to: Host, from: Host, count: Host) {
+        self.index_changed |= to == INDEX;
+        let (r, b) = (!to.0 << 4 & 0x80, !from.0 << 2 & 0x20);
+        let v = !count.0 << 3 & 0x78;
+        let modrm = 0xc0 | (to.0 & 7) << 3 | from.0 & 7;
+        self.raw(&[0xc4, r | 0x40 | b | 2, 0x83 | v, 0xf7, modrm]);
     }
 
     /// `movzx to, from` of the low byte. `from` is `rax` to `rbx`.
@@ -620,6 +658,7 @@ impl Asm {
 
     /// `call` to offset `target` in code memory.
     pub(crate) fn call_to(&mut self, target: u32) {
+        self.index_changed = true;
         self.bytes.push(0xe8);
         let fix = self.displacement();
         self.bind_to(fix, target);
@@ -720,6 +759,8 @@ mod tests {
         asm.lea(Host(1), Mem::indexed(Some(Host(4)), Host(15), 3, 0x1000));
         asm.lea(Host(1), Mem::indexed(None, Host(12), 2, -1));
         asm.lea_32(Host(9), Mem::indexed(Some(Host(13)), Host(8), 1, 0));
+        asm.shrx(Host(15), Host(5), FRAME);
+        asm.shrx(Host(1), Host(13), Host(9));
         assert_eq!(
             text(&asm),
             [
@@ -730,6 +771,8 @@ mod tests {
                 "lea 0x1000(%rsp,%r15,8),%rcx",
                 "lea -1(,%r12,4),%rcx",
                 "lea (%r13,%r8,2),%r9d",
+                "shrx %rsp,%rbp,%r15",
+                "shrx %r9,%r13,%rcx",
             ]
         );
     }

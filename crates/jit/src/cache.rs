@@ -45,6 +45,9 @@ pub(crate) struct Mode {
     pub(crate) avx: bool,
     /// The same of x87 instructions.
     pub(crate) x87: bool,
+    /// Memory is reached by windows ([`crate::window`]). It is the engine's
+    /// choice, and right in any state of the processor.
+    pub(crate) windowed: bool,
 }
 
 /// MXCSR's exception masks.
@@ -53,7 +56,7 @@ const MXCSR_MASKS: u32 = 0x1f80;
 const X87_MASKS: u16 = 0x3f;
 
 impl Mode {
-    /// Of `cpu`; `None` where code isn't translated.
+    /// Of `cpu`, without windows; `None` where code isn't translated.
     pub(crate) fn of(cpu: &Cpu) -> Option<Mode> {
         let level = matches!(cpu.cpl, 0 | 3);
         if cpu.space == Space::UserAc || !level {
@@ -77,7 +80,15 @@ impl Mode {
             simd,
             avx: simd && cpu.model == Model::V3 && cpu.avx_is_on(),
             x87: cpu.cr0 & (cr0::EM | cr0::TS) == 0 && cpu.fpu.control().0 & X87_MASKS == X87_MASKS,
+            windowed: false,
         })
+    }
+
+    /// The same with windows, if they are `on` and it is code that can have them:
+    /// 64-bit code of programs.
+    pub(crate) fn with_windows(self, on: bool) -> Mode {
+        let windowed = on && self.space == Space::User as u8 && !self.narrow;
+        Mode { windowed, ..self }
     }
 
     /// Length in bytes of what one PUSH or CALL stores.
@@ -91,6 +102,8 @@ impl Mode {
     pub(crate) fn part(self) -> usize {
         if self.narrow {
             NARROW_PART
+        } else if self.windowed {
+            WINDOWED_PART
         } else {
             usize::from(self.space)
         }
@@ -192,9 +205,11 @@ const _: () = assert!(size_of::<Jump>() == 16);
 /// Entries of the jump cache for one mode: one for each value of the low 16
 /// bits of an address.
 pub(crate) const JUMPS_EACH: usize = 1 << 18;
-/// A part for each space that code runs in, and one for 32-bit code.
-pub(crate) const PARTS: usize = 4;
-const NARROW_PART: usize = PARTS - 1;
+/// A part for each space that code runs in, one for 32-bit code, and one for code
+/// that has windows.
+pub(crate) const PARTS: usize = 5;
+const NARROW_PART: usize = 3;
+const WINDOWED_PART: usize = 4;
 /// All entries of the jump cache.
 pub(crate) const JUMPS: usize = JUMPS_EACH * PARTS;
 /// Length in bytes of the jump cache.
@@ -518,7 +533,8 @@ fn list(key: Key) -> usize {
 /// A number whose low bits depend on all that often differs between keys.
 #[expect(clippy::cast_possible_truncation, reason = "masked to the low bits")]
 fn mix(key: Key) -> usize {
-    let salt = u64::from(key.mode.space) << 3 | key.flags as u64;
+    let mode = u64::from(key.mode.space) << 1 | u64::from(key.mode.windowed);
+    let salt = mode << 3 | key.flags as u64;
     (key.start.0 ^ key.start.0 >> 10 ^ salt << 9) as usize
 }
 

@@ -2,11 +2,14 @@
 //! code as long as it can; code that is cold, and what holds on at every
 //! instruction (traps, shadows, breakpoints), is interpreted.
 
+use std::collections::BTreeSet;
+
 use cpu::{Bus, Count, Cpu, Engine, Exit, Interpreter, Model, Next, Stepper, Until};
 use x86::{Linear, PAGE_BYTES, Physical};
 
 use crate::cache::{BlockId, Blocks, Key, Mode, PARTS};
 use crate::code::{self, Code};
+use crate::fault;
 use crate::flag::Where;
 use crate::frame::Region;
 use crate::routine::{Enter, Routines};
@@ -15,6 +18,7 @@ use crate::slow::{Context, Left, see_dropped, slow, take_over};
 use crate::statistics::Statistics;
 use crate::tlb::Filled;
 use crate::translate::{self, Line};
+use crate::window::Windows;
 
 /// Why there is no translator.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +40,9 @@ pub struct Jit {
     blocks: Blocks,
     sites: Sites,
     filled: Filled,
+    windows: Windows,
+    /// Code that reaches for ever new pages, by where it starts: it has no windows.
+    roaming: BTreeSet<Physical>,
     heat: Heat,
     statistics: Statistics,
     /// The mode that each part of the jump cache was last used in.
@@ -45,21 +52,24 @@ pub struct Jit {
 impl Jit {
     /// A translator that has translated nothing yet.
     pub fn new() -> Result<Jit, Error> {
-        Jit::with(code::BYTES, HOT)
+        Jit::with(code::BYTES, HOT, AGE)
     }
 
     /// One for tests: it translates whatever it can when it is first reached,
     /// into so little code memory that this is often full.
     pub fn eager() -> Result<Jit, Error> {
-        Jit::with(EAGER_CODE_BYTES, 1)
+        Jit::with(EAGER_CODE_BYTES, 1, EAGER_AGE)
     }
 
-    fn with(code_bytes: usize, hot: u8) -> Result<Jit, Error> {
+    fn with(code_bytes: usize, hot: u8, age: u64) -> Result<Jit, Error> {
         let mut code = Code::new(code_bytes)?;
         let routines = Routines::write(&mut code);
         let mut region = Region::new()?;
         let mut filled = Filled::default();
         filled.reset(&mut region);
+        fault::install();
+        let mut windows = Windows::new(age);
+        windows.reset(&mut region);
         let mut blocks = Blocks::default();
         blocks.reset_jumps(&mut region);
         blocks.reset(&mut region);
@@ -71,6 +81,8 @@ impl Jit {
             blocks,
             sites: Sites::default(),
             filled,
+            windows,
+            roaming: BTreeSet::new(),
             heat: Heat::new(hot),
             statistics: Statistics::default(),
             modes: [None; PARTS],
@@ -87,7 +99,7 @@ impl Jit {
     /// The translated block at `rip`: translated now, if the code has become
     /// hot; linked with the jump that led here.
     fn find(&mut self, cpu: &mut Cpu, pending: Option<(SiteId, Link)>) -> Option<BlockId> {
-        let mode = Mode::of(cpu)?;
+        let mode = Mode::of(cpu)?.with_windows(self.windows.are_on(cpu.branches));
         let last = &mut self.modes[mode.part()];
         if *last != Some(mode) {
             *last = Some(mode);
@@ -99,6 +111,9 @@ impl Jit {
         }
         // Where it can't be fetched the interpreter has the fault.
         let start = cpu.fetch_address(linear).ok()??;
+        // Windows may have come or gone since that jump was taken. Code without
+        // them doesn't lead to code with them but by way of `enter`.
+        let pending = pending.filter(|(_, link)| link.windowed == mode.windowed);
         let flags = pending.map_or(Where::Saved, |(_, link)| link.flags);
         let key = Key { start, mode, flags };
         let id = match self.blocks.find(key) {
@@ -149,12 +164,14 @@ impl Jit {
 
     /// The guest code at `start`, which is mapped at `linear`.
     fn line(&mut self, cpu: &mut Cpu, key: Key, linear: Linear) -> Option<Line> {
+        let roams = self.roaming.contains(&key.start);
         let (insns, ended) = cpu::straight_line(cpu, key.start);
         if !insns.is_empty() {
             return Some(Line {
                 insns,
                 ended,
                 second: None,
+                roams,
             });
         }
         // Its first instruction goes on in the next page.
@@ -170,6 +187,7 @@ impl Jit {
             insns: vec![decoded],
             ended,
             second: Some((page, number)),
+            roams,
         })
     }
 
@@ -208,13 +226,11 @@ impl Jit {
         id: BlockId,
         until: u64,
     ) -> Result<Option<(SiteId, Link)>, Exit> {
-        let mode = Mode::of(cpu).expect("a block was found for it");
-        let entry = self
-            .blocks
-            .get(id)
-            .expect("it was just found")
-            .entries
-            .plain;
+        let block = self.blocks.get(id).expect("it was just found");
+        let (mode, entry) = (block.key.mode, block.entries.plain);
+        if mode.windowed {
+            self.windows.settle(&mut self.region);
+        }
         let start = self.code.address(entry);
         self.code.make_ready();
         // SAFETY: `Routines::write` put a function of this type there.
@@ -236,6 +252,7 @@ impl Jit {
             region: &mut self.region,
             blocks: &mut self.blocks,
             filled: &mut self.filled,
+            windows: &mut self.windows,
             sites: &self.sites,
             statistics: &mut self.statistics,
             until,
@@ -263,13 +280,18 @@ impl Jit {
         frame_now.mxcsr = mxcsr.expose_provenance() as u64;
         // lint: as above
         frame_now.segments = segments.expose_provenance() as u64;
+        let code = self.code.address(0);
+        // lint: where faults are looked for; the guest never sees it
+        let code = code.as_ptr().addr() as u64;
         // SAFETY: `start` is the entry of a block translated for this mode, the
         // frame is as it expects it, and the context outlives the call. Nothing
         // that the context borrows is used before the call returns, but by the
         // helper.
-        unsafe { enter(frame.as_ptr(), start.as_ptr()) };
+        let run = || unsafe { enter(frame.as_ptr(), start.as_ptr()) };
+        fault::with_ways(code, &self.sites.ways, run);
         let left = context.left;
         self.statistics.stays += 1;
+        self.see_roaming();
         match left {
             Left::BySite => Ok(self.left_by_site(cpu, until)),
             Left::Complete => {
@@ -319,6 +341,18 @@ impl Jit {
         link
     }
 
+    /// Blocks that reach for ever new pages will be translated anew, without
+    /// windows.
+    fn see_roaming(&mut self) {
+        for id in self.windows.take_roaming() {
+            if let Some(block) = self.blocks.get(id) {
+                self.roaming.insert(block.key.start);
+                self.blocks
+                    .remove(&mut self.code, &self.sites, &self.routines, id);
+            }
+        }
+    }
+
     /// Drops what writes to code make stale.
     fn see_writes(&mut self, cpu: &mut Cpu, writes: &[(Physical, u64)]) {
         let mut any = false;
@@ -336,6 +370,7 @@ impl Jit {
             cpu,
             &mut self.region,
             &mut self.filled,
+            &mut self.windows,
             &mut self.blocks,
             &mut self.statistics,
         );
@@ -347,6 +382,7 @@ impl Jit {
         self.statistics.sites_go(&self.sites);
         self.blocks.clear(cpu, &mut self.region);
         self.sites.clear();
+        self.windows.forget_sites();
         self.code.clear();
     }
 }
@@ -427,13 +463,16 @@ impl Engine for Jit {
         self.interpreter.reset();
         self.blocks.reset(&mut self.region);
         self.sites.clear();
+        self.windows.forget_sites();
         self.code.clear();
         self.filled.reset(&mut self.region);
+        self.windows.reset(&mut self.region);
+        self.roaming.clear();
         self.heat.clear();
     }
 
     fn counts(&self) -> Vec<Count> {
-        self.statistics.counts(&self.sites)
+        self.statistics.counts(&self.sites, self.windows.shown)
     }
 }
 
@@ -450,6 +489,10 @@ struct Heat {
 const HEATS: usize = 1 << 16;
 /// [`Heat::hot`] of a translator in use.
 const HOT: u8 = 3;
+/// An address space has windows when so many branches have retired in it.
+const AGE: u64 = 1 << 22;
+/// The same of an eager translator.
+const EAGER_AGE: u64 = 100;
 /// Length in bytes of an eager translator's code memory: some hundred blocks.
 const EAGER_CODE_BYTES: usize = 512 << 10;
 

@@ -3,7 +3,7 @@
 //! `rsp` points into.
 //!
 //! ```text
-//! guard page | host stack of helpers | Frame | mapped | fast TLB | jump cache
+//! guard page | host stack of helpers | Frame | mapped | fast TLB | jump cache | chunks
 //!                                    ^ rsp
 //! ```
 //!
@@ -19,7 +19,7 @@ use rustix::mm::{
     Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap,
 };
 
-use crate::{cache, mapped, tlb};
+use crate::{cache, mapped, tlb, window};
 
 /// State that translated code and Rust code share.
 #[repr(C)]
@@ -91,7 +91,7 @@ impl Frame {
 /// Displacements from `rsp`.
 pub(crate) mod at {
     use super::{FRAME_BYTES, Frame, offset_of};
-    use crate::{cache, mapped, tlb};
+    use crate::{cache, mapped, tlb, window};
 
     #[expect(
         clippy::cast_possible_truncation,
@@ -123,14 +123,21 @@ pub(crate) mod at {
     pub(crate) const XMM: i32 = disp(offset_of!(Frame, xmm));
     pub(crate) const MXCSR: i32 = disp(offset_of!(Frame, mxcsr));
     pub(crate) const HOST_MXCSR: i32 = disp(offset_of!(Frame, host_mxcsr));
+    /// Where the windows are.
+    pub(crate) const CHUNKS: i32 = disp(CHUNKS_FROM);
     /// Where pages are mapped.
-    pub(crate) const MAPPED: i32 = disp(FRAME_BYTES);
+    pub(crate) const MAPPED: i32 = disp(MAPPED_FROM);
     /// The fast TLB.
-    pub(crate) const TLB: i32 = disp(FRAME_BYTES + mapped::BYTES);
+    pub(crate) const TLB: i32 = disp(TLB_FROM);
     /// The jump cache.
-    pub(crate) const JUMPS: i32 = disp(FRAME_BYTES + mapped::BYTES + tlb::BYTES);
+    pub(crate) const JUMPS: i32 = disp(JUMPS_FROM);
+
+    pub(super) const MAPPED_FROM: usize = FRAME_BYTES;
+    pub(super) const TLB_FROM: usize = MAPPED_FROM + mapped::BYTES;
+    pub(super) const JUMPS_FROM: usize = TLB_FROM + tlb::BYTES;
+    pub(super) const CHUNKS_FROM: usize = JUMPS_FROM + cache::JUMPS_BYTES;
     /// The end of everything.
-    pub(crate) const END: usize = FRAME_BYTES + mapped::BYTES + tlb::BYTES + cache::JUMPS_BYTES;
+    pub(super) const END: usize = CHUNKS_FROM + window::BYTES;
 
     /// The place of page `number` in the table of where pages are mapped.
     pub(crate) const fn mapped(number: mapped::Number) -> i32 {
@@ -148,8 +155,14 @@ pub(crate) mod at {
     }
 }
 
-/// Room for the frame: a page, so that the tables behind it begin at one.
-pub(crate) const FRAME_BYTES: usize = 4096;
+/// Where the frame is, from the start of a page. It is the address in `rsp`, whose
+/// low six bits thus are a count for shifts: by them an address becomes the number
+/// of its chunk.
+const FRAME_OFFSET: usize = window::CHUNK_BITS as usize;
+const _: () = assert!(FRAME_OFFSET < 64 && FRAME_OFFSET.is_multiple_of(16));
+/// Room for the frame: the rest of the page, so that the tables behind it begin at
+/// one.
+const FRAME_BYTES: usize = 4096 - FRAME_OFFSET;
 const _: () = assert!(size_of::<Frame>() <= FRAME_BYTES);
 /// The host stack that helpers run on.
 const STACK_BYTES: usize = 1 << 20;
@@ -182,7 +195,7 @@ impl Region {
         }?;
         // SAFETY: as above; it changes nothing but the mapping's speed. A host
         // that has no large pages does without.
-        let _ = unsafe { madvise(base, Self::LENGTH, Advice::LinuxHugepage) };
+        let _ = unsafe { madvise(base, Self::DENSE_BYTES, Advice::LinuxHugepage) };
         let base = NonNull::new(base.cast()).expect("mmap never returns null without MAP_FIXED");
         let region = Region { base };
         // SAFETY: the first page of a mapping that nothing uses yet.
@@ -192,13 +205,16 @@ impl Region {
 
     const LENGTH: usize = GUARD_BYTES + STACK_BYTES + LARGE_PAGE_BYTES + at::END;
 
+    /// All but the table of chunks, which is almost all zeros.
+    const DENSE_BYTES: usize = Self::LENGTH - window::BYTES;
+
     /// The frame. Valid as long as the region is.
     pub(crate) fn frame(&self) -> NonNull<Frame> {
         // SAFETY: inside of the mapping.
         let lowest = unsafe { self.base.add(GUARD_BYTES + STACK_BYTES) };
         let skipped = lowest.as_ptr().align_offset(LARGE_PAGE_BYTES);
         // SAFETY: less than a large page further, for which there is room.
-        unsafe { lowest.add(skipped).cast() }
+        unsafe { lowest.add(skipped + FRAME_OFFSET).cast() }
     }
 
     /// The fast TLB's entries.
@@ -206,29 +222,26 @@ impl Region {
         // SAFETY: inside of the mapping and aligned; all bit patterns are
         // entries; the borrow keeps everyone else away but translated code,
         // which does not run while Rust code holds a borrow.
-        unsafe {
-            self.frame()
-                .byte_add(FRAME_BYTES + mapped::BYTES)
-                .cast()
-                .as_mut()
-        }
+        unsafe { self.frame().byte_add(at::TLB_FROM).cast().as_mut() }
+    }
+
+    /// Where the windows are: [`crate::window::Windows`]'s table. What to add to
+    /// an address, by its chunk.
+    pub(crate) fn chunks(&mut self) -> &mut [u64; window::CHUNKS] {
+        // SAFETY: as for `tlb`.
+        unsafe { self.frame().byte_add(at::CHUNKS_FROM).cast().as_mut() }
     }
 
     /// Where pages are mapped: [`crate::mapped::Mapped`]'s table.
     pub(crate) fn mapped(&mut self) -> &mut [u64; mapped::PAGES] {
         // SAFETY: as for `tlb`, which begins where this ends.
-        unsafe { self.frame().byte_add(FRAME_BYTES).cast().as_mut() }
+        unsafe { self.frame().byte_add(at::MAPPED_FROM).cast().as_mut() }
     }
 
     /// The jump cache's entries.
     pub(crate) fn jumps(&mut self) -> &mut [cache::Jump; cache::JUMPS] {
         // SAFETY: as for `tlb`, which ends where this begins.
-        unsafe {
-            self.frame()
-                .byte_add(FRAME_BYTES + mapped::BYTES + tlb::BYTES)
-                .cast()
-                .as_mut()
-        }
+        unsafe { self.frame().byte_add(at::JUMPS_FROM).cast().as_mut() }
     }
 }
 

@@ -13,6 +13,7 @@ mod asm;
 mod cache;
 mod code;
 mod engine;
+mod fault;
 mod flag;
 mod frame;
 mod mapped;
@@ -23,6 +24,7 @@ mod slow;
 mod statistics;
 mod tlb;
 mod translate;
+mod window;
 mod x87;
 
 pub use engine::{Error, Jit};

@@ -6,6 +6,7 @@ use iced_x86::Code;
 
 use crate::cache::BlockId;
 use crate::code::Offset;
+use crate::fault::Way;
 use crate::flag::Where;
 
 /// A site's number.
@@ -35,6 +36,8 @@ pub(crate) enum Site {
         op: Op,
         /// Which encoding it is.
         code: Code,
+        /// The block that it is in.
+        block: BlockId,
         /// Where its block starts, from the start of the page.
         block_offset: u16,
         /// What it looked up.
@@ -67,6 +70,8 @@ pub(crate) struct Link {
     pub(crate) is_far: bool,
     /// Where the guest's flags are.
     pub(crate) flags: Where,
+    /// Whether that has windows.
+    pub(crate) windowed: bool,
     /// Whether a branch retires.
     pub(crate) is_branch: bool,
     /// Its displacement.
@@ -77,38 +82,45 @@ pub(crate) struct Link {
 
 /// All sites since code memory was last cleared.
 #[derive(Debug)]
-pub(crate) struct Sites(Vec<Site>);
+pub(crate) struct Sites {
+    all: Vec<Site>,
+    /// Where faults in windows go on, ascending.
+    pub(crate) ways: Vec<Way>,
+}
 
 /// The one [`Site::Indirect`].
 pub(crate) const INDIRECT: SiteId = 0;
 
 impl Default for Sites {
     fn default() -> Sites {
-        Sites(vec![Site::Indirect])
+        Sites {
+            all: vec![Site::Indirect],
+            ways: Vec::new(),
+        }
     }
 }
 
 impl Sites {
     /// The number that the next site gets.
     pub(crate) fn next(&self) -> SiteId {
-        SiteId::try_from(self.0.len()).expect("code memory is full long before")
+        SiteId::try_from(self.all.len()).expect("code memory is full long before")
     }
 
     /// Adds a site.
     pub(crate) fn add(&mut self, site: Site) -> SiteId {
         let id = self.next();
-        self.0.push(site);
+        self.all.push(site);
         id
     }
 
     /// Site `id`.
     pub(crate) fn get(&self, id: SiteId) -> &Site {
-        &self.0[id as usize]
+        &self.all[id as usize]
     }
 
     /// All of them, in the order of their numbers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Site> {
-        self.0.iter()
+        self.all.iter()
     }
 
     /// Forgets all.

@@ -10,6 +10,7 @@ use crate::frame::{Frame, Region};
 use crate::site::{Operand, Site, SiteId, Sites};
 use crate::statistics::Statistics;
 use crate::tlb::Filled;
+use crate::window::Windows;
 use crate::x87::Image;
 
 /// Why the helper had translated code left.
@@ -31,6 +32,7 @@ pub(crate) struct Context<'a> {
     pub(crate) region: &'a mut Region,
     pub(crate) blocks: &'a mut Blocks,
     pub(crate) filled: &'a mut Filled,
+    pub(crate) windows: &'a mut Windows,
     pub(crate) sites: &'a Sites,
     pub(crate) statistics: &'a mut Statistics,
     /// The branch count at which the run is to stop.
@@ -102,6 +104,7 @@ impl Context<'_> {
         }
         let Site::Slow {
             op,
+            block: id,
             block_offset,
             operand,
             is_last,
@@ -111,6 +114,9 @@ impl Context<'_> {
             unreachable!("bug: translated code called the helper at a jump's site");
         };
         self.statistics.hit(site);
+        if self.mode.windowed && *operand != Operand::None {
+            self.windows.miss(site, *id, self.cpu.branches);
+        }
         let block = base.wrapping_add(u64::from(*block_offset));
         let cpu = &mut *self.cpu;
         cpu.gpr[usize::from(cpu::GPR_BLOCK)] = block;
@@ -133,18 +139,25 @@ impl Context<'_> {
             self.cpu,
             self.region,
             self.filled,
+            self.windows,
             self.blocks,
             self.statistics,
         );
+        if self.mode.windowed {
+            self.windows.settle(self.region);
+        }
         if let Some(at) = at {
             self.filled.fill(self.region, self.cpu, at);
+            if self.mode.windowed {
+                self.windows.fill(self.region, self.cpu, at);
+            }
         }
         if *is_last {
             self.left = Left::Complete;
             return true;
         }
-        if self.cpu.look || Mode::of(self.cpu) != Some(self.mode) || self.cpu.branches >= self.until
-        {
+        let mode = Mode::of(self.cpu).map(|mode| mode.with_windows(self.mode.windowed));
+        if self.cpu.look || mode != Some(self.mode) || self.cpu.branches >= self.until {
             self.cpu.rip = next;
             self.left = Left::Complete;
             return true;
@@ -160,6 +173,7 @@ pub(crate) fn see_dropped(
     cpu: &mut Cpu,
     region: &mut Region,
     filled: &mut Filled,
+    windows: &mut Windows,
     blocks: &mut Blocks,
     statistics: &mut Statistics,
 ) {
@@ -167,6 +181,7 @@ pub(crate) fn see_dropped(
         let dropped = cpu.tlb.take_dropped();
         statistics.dropped(&dropped);
         filled.drop(region, cpu, &dropped);
+        windows.drop(&dropped, cpu.branches);
         blocks.mapped.drop(region, &dropped);
     }
 }

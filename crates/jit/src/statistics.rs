@@ -98,8 +98,8 @@ impl Statistics {
         calls
     }
 
-    /// All counts, with what they count.
-    pub(crate) fn counts(&self, sites: &Sites) -> Vec<Count> {
+    /// All counts, with what they count. `shown`: pages shown in windows.
+    pub(crate) fn counts(&self, sites: &Sites, shown: u64) -> Vec<Count> {
         let count = |what: &str, count: u64| Count {
             what: what.to_owned(),
             count,
@@ -114,6 +114,7 @@ impl Statistics {
             count("mappings dropped: all", self.dropped[0]),
             count("mappings dropped: lower half", self.dropped[1]),
             count("mappings dropped: ranges", self.dropped[2]),
+            count("pages shown in windows", shown),
             count("stays in translated code", self.stays),
             count("left: jump not linked yet", self.links),
             count("left: computed jump not known", self.far),

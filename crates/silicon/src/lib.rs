@@ -41,4 +41,4 @@ pub mod text;
 pub mod x87;
 
 pub use mxcsr::Unmasked;
-pub use requirement::{Level, Missing, supported};
+pub use requirement::{Level, Missing, has_bmi2, supported};

@@ -36,6 +36,12 @@ impl std::fmt::Display for Missing {
 
 impl std::error::Error for Missing {}
 
+/// Whether this host has BMI2: for a translator's own code, which the guest
+/// doesn't see.
+pub fn has_bmi2() -> bool {
+    is_x86_feature_detected!("bmi2")
+}
+
 /// Whether this host can run instructions of a guest of `level`. To be asked
 /// once, before the first: on a lesser host some functions of this crate would
 /// be illegal instructions.

@@ -69,7 +69,7 @@ impl Translator<'_> {
         if insn.mnemonic() != Mnemonic::Cmpxchg16b || !Self::has_plain_address(insn) {
             return false;
         }
-        let slow = self.operand(
+        let slow = self.operand_by_tlb(
             decoded,
             Access {
                 bytes: 16,

@@ -6,9 +6,9 @@ use cpu::{Decoded, Model};
 use iced_x86::{Instruction, Mnemonic};
 
 use super::Translator;
-use super::general::result_of;
 use crate::cache::Mode;
 use crate::flag::Where;
+use crate::register::Host;
 
 /// Which flags an instruction leaves.
 #[derive(Clone, Copy, Debug)]
@@ -54,23 +54,23 @@ impl Translator<'_> {
         let Some(flags) = flags_of(insn) else {
             return false;
         };
-        self.again_with(decoded, false, |translator| {
-            translator.set_flags(flags, insn)
+        self.again_with(decoded, false, |translator, result| {
+            translator.set_flags(flags, result, insn.op_register(0).size())
         })
     }
 
-    /// Sets the flags after `insn`, whose result is still in its host register.
-    fn set_flags(&mut self, flags: Flags, insn: &Instruction) {
+    /// Sets the flags of a result of so many bytes, which is in this register.
+    fn set_flags(&mut self, flags: Flags, result: Host, bytes: usize) {
         self.flags_after();
         if self.flags == Where::Dead {
             return;
         }
         match flags {
             Flags::Kept => {}
-            Flags::OfResult => self.test_result(insn),
+            Flags::OfResult => self.asm.test(result, bytes),
             Flags::OfResultAndCarry => {
                 self.asm.setc_al();
-                self.test_result(insn);
+                self.asm.test(result, bytes);
                 self.asm.lahf();
                 self.asm.or_ah_al();
                 self.asm.zero_al();
@@ -83,9 +83,5 @@ impl Translator<'_> {
                 self.flags = Where::Saved;
             }
         }
-    }
-
-    fn test_result(&mut self, insn: &Instruction) {
-        self.asm.test(result_of(insn), insn.op_register(0).size());
     }
 }

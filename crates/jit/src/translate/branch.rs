@@ -3,15 +3,16 @@
 //! computed they go by the jump cache.
 
 use cpu::Decoded;
-use iced_x86::{Instruction, Mnemonic, OpKind};
+use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use x86::PAGE_BYTES;
 
-use super::{Cold, Translator};
+use super::Translator;
+use super::cold::Cold;
 use crate::asm::{Alu, Condition, Fix, Mem};
 use crate::cache::JUMPS_EACH;
 use crate::flag::Where;
 use crate::frame::at;
-use crate::register::{ADDRESS, FRAME, INDEX, STACK};
+use crate::register::{ADDRESS, FRAME, INDEX};
 use crate::site::Operand;
 
 impl Translator<'_> {
@@ -143,19 +144,18 @@ impl Translator<'_> {
         self.go(i64::from(decoded.op.end), true);
     }
 
-    /// Pushes the address of the next instruction. The address of the word on
-    /// the stack is in `rcx`.
+    /// Pushes the address of the next instruction.
     fn push_return(&mut self, decoded: &Decoded) {
+        let (below, spare, _) = self.below_stack(decoded, true);
         let next = self.offset + i64::from(decoded.op.end);
         let disp = i32::try_from(next).expect("two pages at most");
-        self.asm.load(INDEX, Mem::frame(at::CODE_BASE));
-        self.asm.lea(INDEX, Mem::base(INDEX, disp));
-        self.store_word(Mem::base(ADDRESS, 0), INDEX);
+        self.asm.load(spare, Mem::frame(at::CODE_BASE));
+        self.asm.lea(spare, Mem::base(spare, disp));
+        self.store_word(below, spare);
         self.move_stack(-1, 0);
     }
 
     fn call(&mut self, decoded: &Decoded) {
-        self.below_stack(decoded, true);
         self.push_return(decoded);
         self.go(target(&decoded.insn), true);
     }
@@ -174,13 +174,8 @@ impl Translator<'_> {
                     && Self::has_plain_address(insn) =>
             {
                 self.save_flags();
-                if insn.has_segment_prefix() {
-                    self.clobber_flags();
-                }
-                self.address(insn, ADDRESS);
-                let jumps = self.look_up(self.read_word());
-                self.slow(decoded, Operand::Memory, true, jumps);
-                self.load_word(ADDRESS, Mem::base(ADDRESS, 0));
+                let (mem, _) = self.operand(decoded, self.read_word());
+                self.load_word(ADDRESS, mem);
             }
             _ => return false,
         }
@@ -212,7 +207,6 @@ impl Translator<'_> {
             self.slow(decoded, Operand::None, true, vec![not_canonical]);
         }
         self.asm.store(Mem::frame(at::TEMP), ADDRESS);
-        self.below_stack(decoded, true);
         self.push_return(decoded);
         self.asm.load(ADDRESS, Mem::frame(at::TEMP));
         let miss = self.find_jump();
@@ -232,23 +226,18 @@ impl Translator<'_> {
             _ => return false,
         };
         self.save_flags();
-        self.mov_word(ADDRESS, STACK);
-        let jumps = self.look_up(self.read_word());
-        self.load_word(ADDRESS, Mem::base(ADDRESS, 0));
-        self.return_to_address(decoded, jumps, released);
+        let top = self.reach(Register::RSP, 0, self.read_word());
+        self.slow(decoded, Operand::Pop, true, top.missed);
+        self.load_word(ADDRESS, top.mem);
+        self.return_to_address(decoded, released);
         true
     }
 
-    /// The end of a RET, with the target in `rcx`; `jumps` go to the helper too.
-    pub(super) fn return_to_address(
-        &mut self,
-        decoded: &Decoded,
-        mut jumps: Vec<Fix>,
-        released: i32,
-    ) {
+    /// The end of a RET, with the target in `rcx`.
+    pub(super) fn return_to_address(&mut self, decoded: &Decoded, released: i32) {
         // The interpreter's way finds a target that isn't canonical.
-        jumps.push(self.find_jump());
-        self.slow(decoded, Operand::Pop, true, jumps);
+        let miss = self.find_jump();
+        self.slow(decoded, Operand::Pop, true, vec![miss]);
         self.move_stack(1, released);
         self.take_jump();
     }

@@ -9,7 +9,7 @@ use iced_x86::{
 };
 
 use super::Translator;
-use super::memory::{Access, guest_number};
+use super::memory::{Access, FORM, guest_number};
 use crate::asm::{Asm, Mem};
 use crate::frame::at;
 use crate::register::{ADDRESS, Home, Host, INDEX, home, named};
@@ -165,6 +165,8 @@ pub(super) struct Loan {
 pub(super) struct Rewritten {
     pub(super) bytes: Vec<u8>,
     loans: Vec<Loan>,
+    /// Where the first operand is while it runs, if it is a register.
+    target: Option<Host>,
     pub(super) access: Option<Access>,
 }
 
@@ -188,13 +190,14 @@ impl Rewritten {
     }
 }
 
-/// `insn` with the host's registers in place of the guest's, and `[rcx + disp]`
-/// in place of its memory operand. `None` if it has no such form.
+/// `insn` with the host's registers in place of the guest's, and `mem` in place of
+/// its memory operand; the registers of `spare` are free. `None` if it has no such
+/// form.
 pub(super) fn rewrite(
     encoder: &mut Encoder,
     info: &mut InstructionInfoFactory,
     insn: &Instruction,
-    disp: u8,
+    mem: Mem,
     mut spare: &[Host],
 ) -> Option<Rewritten> {
     let mut host = *insn;
@@ -212,7 +215,7 @@ pub(super) fn rewrite(
         });
         spare = &spare[..free];
     }
-    let mut access = None;
+    let (mut access, mut target) = (None, None);
     for n in 0..insn.op_count() {
         match insn.op_kind(n) {
             OpKind::Register => {
@@ -250,6 +253,9 @@ pub(super) fn rewrite(
                         loans[at].host
                     }
                 };
+                if n == 0 {
+                    target = Some(place);
+                }
                 host.set_op_register(n, named(place, register));
             }
             OpKind::Memory => {
@@ -277,12 +283,14 @@ pub(super) fn rewrite(
         }
     }
     if access.is_some() {
-        host.set_memory_base(named(ADDRESS, Register::RCX));
-        host.set_memory_index(Register::None);
-        host.set_memory_index_scale(1);
-        host.set_memory_displacement64(u64::from(disp));
+        let register = |host: Host| named(host, Register::RAX);
+        host.set_memory_base(mem.base.map_or(Register::None, register));
+        let index = mem.index.map(|(index, _)| index);
+        host.set_memory_index(index.map_or(Register::None, register));
+        host.set_memory_index_scale(mem.index.map_or(1, |(_, scale)| 1 << scale));
+        host.set_memory_displacement64(i64::from(mem.disp).cast_unsigned());
         // The encoder takes as many bytes as it needs.
-        host.set_memory_displ_size(u32::from(disp != 0));
+        host.set_memory_displ_size(u32::from(mem.disp != 0));
         host.set_segment_prefix(Register::None);
         // One processor: nothing comes between a load and its store.
         host.set_has_lock_prefix(false);
@@ -294,17 +302,9 @@ pub(super) fn rewrite(
     Some(Rewritten {
         bytes,
         loans,
+        target,
         access,
     })
-}
-
-/// The host register of `insn`'s first operand, where it has just been emitted
-/// again: a loan, if it is one, is the first.
-pub(super) fn result_of(insn: &Instruction) -> Host {
-    match home(guest_number(insn.op_register(0))) {
-        Home::Host(host) => host,
-        Home::Frame => INDEX,
-    }
 }
 
 impl Translator<'_> {
@@ -329,37 +329,45 @@ impl Translator<'_> {
     /// Emits an instruction again. `aligned`: its memory operand must be. False,
     /// and nothing emitted, if it has no form for the host.
     pub(super) fn again(&mut self, decoded: &Decoded, aligned: bool) -> bool {
-        self.again_with(decoded, aligned, Self::flags_after)
+        self.again_with(decoded, aligned, |translator, _| translator.flags_after())
     }
 
     /// The same, with what sets the flags after it, while the result is where
-    /// the instruction put it.
+    /// the instruction put it: in that register, if its first operand is one.
     pub(super) fn again_with(
         &mut self,
         decoded: &Decoded,
         aligned: bool,
-        flags: impl FnOnce(&mut Self),
+        flags: impl FnOnce(&mut Self, Host),
     ) -> bool {
         let insn = &decoded.insn;
         let has_memory = (0..insn.op_count()).any(|n| insn.op_kind(n) == OpKind::Memory);
-        let spare: &[Host] = if has_memory {
-            &[INDEX]
+        // What leads to a window stays in the index, if it can.
+        let forms = if has_memory {
+            [self.form(insn), FORM]
         } else {
-            &[INDEX, ADDRESS]
+            [(FORM.0, &[ADDRESS, INDEX][..]), FORM]
         };
-        let Some(rewritten) = rewrite(&mut self.encoder, self.info, &common_form(insn), 0, spare)
-        else {
+        let common = common_form(insn);
+        let mut found = None;
+        for (form, spare) in forms {
+            found = rewrite(&mut self.encoder, self.info, &common, form, spare).map(|r| (r, form));
+            if found.is_some() {
+                break;
+            }
+        }
+        let Some((rewritten, form)) = found else {
             return false;
         };
         let slow = rewritten.access.map(|access| {
             let access = Access { aligned, ..access };
-            self.operand(decoded, access)
+            self.operand_at(decoded, access, form)
         });
         self.flags_before();
         rewritten.load(&mut self.asm);
         self.asm.raw(&rewritten.bytes);
         rewritten.store(&mut self.asm);
-        flags(self);
+        flags(self, rewritten.target.unwrap_or(INDEX));
         if let Some(slow) = slow {
             self.resume(&slow);
         }

@@ -1,12 +1,14 @@
 //! Memory operands: the guest's address, and the host's by the fast TLB.
 
 use cpu::Decoded;
-use iced_x86::{Instruction, OpKind, Register};
+use iced_x86::{FlowControl, Instruction, OpKind, Register};
 
 use super::Translator;
+use super::cold::{Missed, Slow};
+use super::window::Base;
 use crate::asm::{Alu, Condition, Fix, Mem};
 use crate::frame::at;
-use crate::register::{ADDRESS, Home, Host, INDEX, home};
+use crate::register::{ADDRESS, FRAME, Home, Host, INDEX, home};
 use crate::site::Operand;
 use crate::tlb;
 
@@ -58,8 +60,7 @@ impl Translator<'_> {
     }
 
     /// Computes the linear address of `insn`'s memory operand in `to`, which is
-    /// free as [`INDEX`] is. Changes the host's flags where the segment is FS or
-    /// GS.
+    /// free as [`INDEX`] is. Leaves flags alone.
     pub(super) fn address(&mut self, insn: &Instruction, to: Host) {
         self.effective_address(insn, to);
         let base = match insn.memory_segment() {
@@ -67,7 +68,8 @@ impl Translator<'_> {
             Register::GS => at::GS_BASE,
             _ => return,
         };
-        self.asm.alu_load(Alu::Add, to, Mem::frame(base));
+        self.asm.load(INDEX, Mem::frame(base));
+        self.asm.lea(to, Mem::indexed(Some(to), INDEX, 0, 0));
         if self.key.mode.narrow {
             self.asm.mov_32(to, to);
         }
@@ -157,7 +159,7 @@ impl Translator<'_> {
         let entry = |field: usize| {
             let offset = space * tlb::ENTRIES * size_of::<tlb::Entry>() + field;
             let disp = at::TLB + i32::try_from(offset).expect("the tables are small");
-            Mem::indexed(Some(crate::register::FRAME), INDEX, 0, disp)
+            Mem::indexed(Some(FRAME), INDEX, 0, disp)
         };
         let tag = if access.write {
             std::mem::offset_of!(tlb::Entry, write)
@@ -177,18 +179,104 @@ impl Translator<'_> {
         jumps
     }
 
-    /// The host address of `decoded`'s memory operand in `rcx`, and the way to
-    /// the helper where that isn't known.
-    pub(super) fn operand(&mut self, decoded: &Decoded, access: Access) -> super::Slow {
-        self.save_flags();
-        if matches!(decoded.insn.memory_segment(), Register::FS | Register::GS) {
-            self.clobber_flags();
+    /// What lies `disp` bytes from the linear address in guest register `base`, by
+    /// a window or the fast TLB, and how it is missed. Uses both free registers,
+    /// of which one is left.
+    pub(super) fn reach(&mut self, base: Register, disp: i32, access: Access) -> Reached {
+        if self.has_windows {
+            let mem = self.in_window(Base::Register(base), disp);
+            return Reached {
+                mem,
+                spare: ADDRESS,
+                missed: self.faults_from_here(),
+            };
         }
+        self.save_flags();
+        let base = self.in_host(base, ADDRESS);
+        if disp == 0 {
+            self.mov_word(ADDRESS, base);
+        } else {
+            self.lea_word(ADDRESS, Mem::base(base, disp));
+        }
+        Reached {
+            mem: Mem::base(ADDRESS, 0),
+            spare: INDEX,
+            missed: self.look_up(access).into(),
+        }
+    }
+
+    /// How `insn`'s memory operand will be written in host code, and the host
+    /// registers that are free beside it.
+    pub(super) fn form(&self, insn: &Instruction) -> (Mem, &'static [Host]) {
+        if !self.has_windows {
+            return FORM;
+        }
+        let (base, disp) = match self.plain_base(insn) {
+            Some((Base::Register(register), disp)) => match home(guest_number(register)) {
+                Home::Host(host) => (host, disp),
+                Home::Frame => (ADDRESS, disp),
+            },
+            Some((Base::Code, disp)) => (ADDRESS, disp),
+            None => (ADDRESS, 0),
+        };
+        let spare: &[Host] = if base == ADDRESS { &[] } else { &[ADDRESS] };
+        (Mem::indexed(Some(base), INDEX, 0, disp), spare)
+    }
+
+    /// Makes `decoded`'s memory operand lie at `form`, which is what
+    /// [`Translator::form`] gave or [`FORM`]; and the way to the helper where that
+    /// can't be. Without windows the flags are saved.
+    pub(super) fn operand_at(&mut self, decoded: &Decoded, access: Access, form: Mem) -> Slow {
+        if !self.has_windows {
+            return self.operand_by_tlb(decoded, access);
+        }
+        let mem = match self.plain_base(&decoded.insn) {
+            Some((base, disp)) => self.in_window(base, disp),
+            None => {
+                self.address(&decoded.insn, ADDRESS);
+                self.address_in_window()
+            }
+        };
+        if form.index.is_none() {
+            self.asm.lea(ADDRESS, mem);
+        }
+        let missed = self.faults_from_here();
+        self.slow(decoded, Operand::Memory, ends_block(decoded), missed)
+    }
+
+    /// Where `decoded`'s memory operand lies, and the way to the helper where that
+    /// isn't known. Uses both free registers. Without windows the flags are saved.
+    pub(super) fn operand(&mut self, decoded: &Decoded, access: Access) -> (Mem, Slow) {
+        let (form, _) = self.form(&decoded.insn);
+        let slow = self.operand_at(decoded, access, form);
+        (form, slow)
+    }
+
+    /// Puts the host address of `decoded`'s memory operand into `rcx`, by the fast
+    /// TLB; and the way to the helper where that isn't known. The flags are saved.
+    pub(super) fn operand_by_tlb(&mut self, decoded: &Decoded, access: Access) -> Slow {
+        self.save_flags();
         self.address(&decoded.insn, ADDRESS);
         let jumps = self.look_up(access);
-        self.slow(decoded, Operand::Memory, false, jumps)
+        self.slow(decoded, Operand::Memory, ends_block(decoded), jumps)
     }
 }
+
+/// Whether `decoded` is a jump or a call.
+fn ends_block(decoded: &Decoded) -> bool {
+    decoded.insn.flow_control() != FlowControl::Next
+}
+
+/// A memory operand that can be accessed.
+pub(super) struct Reached {
+    pub(super) mem: Mem,
+    /// A host register that is free beside it.
+    pub(super) spare: Host,
+    pub(super) missed: Missed,
+}
+
+/// A memory operand whose host address is in `rcx`, and what is free beside it.
+pub(super) const FORM: (Mem, &[Host]) = (Mem::base(ADDRESS, 0), &[INDEX]);
 
 /// The number of a general register of any width.
 pub(super) fn guest_number(register: Register) -> u8 {

@@ -7,6 +7,7 @@
 mod bit;
 mod bmi;
 mod branch;
+mod cold;
 mod general;
 mod memory;
 mod moves;
@@ -15,6 +16,7 @@ mod shift;
 mod simd;
 mod stack;
 mod system;
+mod window;
 mod word;
 mod x87;
 
@@ -22,7 +24,9 @@ use cpu::Decoded;
 use iced_x86::{Encoder, InstructionInfoFactory, Mnemonic, OpKind};
 use x86::{PAGE_BYTES, Physical};
 
-use crate::asm::{Alu, Asm, Condition, Fix, Mem, Section};
+use self::cold::Cold;
+use self::window::Base;
+use crate::asm::{Alu, Asm, Condition, Mem, Section};
 use crate::cache::{Block, BlockId, Entries, FarEntry, Key, Second};
 use crate::code::{Code, Offset};
 use crate::flag::{Effect, Where, visible};
@@ -30,7 +34,7 @@ use crate::frame::at;
 use crate::mapped;
 use crate::register::{ADDRESS, INDEX};
 use crate::routine::{Routines, WITHOUT_AF};
-use crate::site::{Link, Operand, Site, SiteId, Sites};
+use crate::site::{Operand, Site, SiteId, Sites};
 
 /// Length in bytes of a block's host code at most: 64 instructions, each with
 /// its way to the helper, take far less.
@@ -45,6 +49,8 @@ pub(crate) struct Line {
     /// Of the one instruction that goes on in another page: where that lies, and
     /// its number among the pages that may be mapped.
     pub(crate) second: Option<(Physical, mapped::Number)>,
+    /// It reaches for ever new pages: the fast TLB is better for it than windows.
+    pub(crate) roams: bool,
 }
 
 /// Translates the block `line`, which is to be number `id`, and places it.
@@ -58,6 +64,7 @@ pub(crate) fn translate(
 ) -> Block {
     let second = line.second;
     let ended = line.ended;
+    let has_windows = key.mode.windowed && !line.roams;
     let line = &line.insns[..];
     let mut info = InstructionInfoFactory::new();
     let effects: Vec<Effect> = line.iter().map(|d| Effect::of(&d.insn)).collect();
@@ -70,6 +77,9 @@ pub(crate) fn translate(
         offset: i64::try_from(key.start.0 % PAGE_BYTES).expect("below a page"),
         flags: key.flags,
         cold: Vec::new(),
+        ahead: None,
+        has_windows,
+        window: None,
         sites,
         routines,
         encoder: Encoder::new(64),
@@ -98,7 +108,9 @@ pub(crate) fn translate(
         if done == 0 {
             translator.instruction(decoded, is_last);
         }
-        n += done.max(1);
+        let done = done.max(1);
+        translator.see_bases(&line[n..n + done]);
+        n += done;
     }
     if !ended {
         let end = line.last().map_or(0, |d| i64::from(d.op.end));
@@ -163,40 +175,6 @@ fn may_exit(decoded: &Decoded, key: Key) -> bool {
     touches_memory || !is_known
 }
 
-/// Code that is rare, to be placed behind the block.
-enum Cold {
-    /// The helper executes an instruction.
-    Slow {
-        jumps: Vec<Fix>,
-        site: SiteId,
-        /// Where translated code goes on; `None`: it is left.
-        resume: Option<Offset>,
-    },
-    /// Of PUSHes, POPs and the RET behind them, or of moves, for which one lookup
-    /// was made in vain, each has a lookup of its own.
-    Run {
-        jumps: Vec<Fix>,
-        run: Vec<Decoded>,
-        flags: Where,
-        /// Where translated code goes on; `None` behind a RET.
-        resume: Option<Offset>,
-    },
-    /// A jump that is not linked yet.
-    Link {
-        jump: Fix,
-        target: i64,
-        is_far: bool,
-        flags: Where,
-        is_branch: bool,
-    },
-    /// A conditional jump to another page.
-    Far {
-        jump: Fix,
-        offset: i64,
-        flags: Where,
-    },
-}
-
 struct Translator<'a> {
     asm: Asm,
     key: Key,
@@ -206,6 +184,12 @@ struct Translator<'a> {
     /// Where the guest's flags are, at the present place.
     flags: Where,
     cold: Vec<Cold>,
+    /// Of `cold`, whose access by a window is still ahead.
+    ahead: Option<usize>,
+    /// Whether memory is reached by windows at present.
+    has_windows: bool,
+    /// Whose window [`INDEX`] leads to, unless it has changed.
+    window: Option<Base>,
     sites: &'a mut Sites,
     routines: &'a Routines,
     encoder: Encoder,
@@ -315,9 +299,23 @@ impl Translator<'_> {
     /// The interpreter executes the instruction, always.
     fn interpret(&mut self, decoded: &Decoded, is_last: bool) {
         let site = self.slow_site(decoded, Operand::None, is_last);
+        self.call_helper(site);
+    }
+
+    fn call_helper(&mut self, site: SiteId) {
         self.asm.store_constant_32(Mem::frame(at::SITE), site);
         self.asm.call_to(self.routines.slow(self.flags));
         self.flags = Where::Both;
+    }
+
+    /// The helper executes a PUSH, a POP or a RET.
+    fn by_helper(&mut self, decoded: &Decoded) {
+        let (operand, is_last) = match decoded.insn.mnemonic() {
+            Mnemonic::Push => (Operand::Push, false),
+            mnemonic => (Operand::Pop, mnemonic == Mnemonic::Ret),
+        };
+        let site = self.slow_site(decoded, operand, is_last);
+        self.call_helper(site);
     }
 
     fn slow_site(&mut self, decoded: &Decoded, operand: Operand, is_last: bool) -> SiteId {
@@ -325,48 +323,11 @@ impl Translator<'_> {
         self.sites.add(Site::Slow {
             op: decoded.op.clone(),
             code: decoded.insn.code(),
+            block: self.id,
             block_offset,
             operand,
             is_last,
         })
-    }
-
-    /// The helper does what `decoded` is, where one of `jumps` is taken. The
-    /// flags are saved there.
-    fn slow(
-        &mut self,
-        decoded: &Decoded,
-        operand: Operand,
-        is_last: bool,
-        jumps: Vec<Fix>,
-    ) -> Slow {
-        let site = self.slow_site(decoded, operand, is_last);
-        self.cold.push(Cold::Slow {
-            jumps,
-            site,
-            resume: None,
-        });
-        Slow(self.cold.len() - 1)
-    }
-
-    /// The instructions of `run` have a lookup each, where one of `jumps` is
-    /// taken.
-    fn slow_run(&mut self, run: Vec<Decoded>, jumps: Vec<Fix>) -> Slow {
-        self.cold.push(Cold::Run {
-            jumps,
-            run,
-            flags: self.flags,
-            resume: None,
-        });
-        Slow(self.cold.len() - 1)
-    }
-
-    /// After the helper has done it, translated code goes on here.
-    fn resume(&mut self, slow: &Slow) {
-        let here = self.asm.here();
-        if let Cold::Slow { resume, .. } | Cold::Run { resume, .. } = &mut self.cold[slow.0] {
-            *resume = Some(here);
-        }
     }
 
     /// Leaves translated code at `site`.
@@ -401,6 +362,21 @@ impl Translator<'_> {
         debug_assert!(!matches!(self.flags, Where::Host | Where::HostWithoutAf));
     }
 
+    /// Brings the flags to where code that goes on elsewhere expects them.
+    fn flags_to(&mut self, place: Where) {
+        match (self.flags, place) {
+            (_, Where::Dead) => {}
+            (_, Where::Saved) => self.save_flags(),
+            (Where::Saved, Where::Host | Where::HostWithoutAf | Where::Both) => {
+                self.asm.add_al(0x7f);
+                self.asm.sahf();
+                self.asm.seto_al();
+            }
+            (_, Where::Both) => self.save_flags(),
+            (_, Where::Host | Where::HostWithoutAf) => {}
+        }
+    }
+
     /// Brings the flags into the host's. They stay saved, unless the present
     /// instruction writes any.
     fn restore_flags(&mut self) {
@@ -423,6 +399,12 @@ impl Translator<'_> {
         let keeps_some = writes != 0 && !self.effect.is_complete() && self.visible;
         if reads != 0 || keeps_some {
             self.restore_flags();
+            let place = self.flags;
+            if let Some(n) = self.ahead
+                && let Cold::Slow { flags, .. } = &mut self.cold[n]
+            {
+                *flags = place;
+            }
         }
     }
 
@@ -439,82 +421,7 @@ impl Translator<'_> {
             (true, false) => Where::Host,
         };
     }
-
-    /// The code for what is rare.
-    fn cold(&mut self) {
-        self.asm.go_to(Section::Cold);
-        for cold in std::mem::take(&mut self.cold) {
-            match cold {
-                Cold::Slow {
-                    jumps,
-                    site,
-                    resume,
-                } => {
-                    jumps.into_iter().for_each(|jump| self.asm.bind(jump));
-                    self.asm.store_constant_32(Mem::frame(at::SITE), site);
-                    self.asm.call_to(self.routines.slow(Where::Saved));
-                    if let Some(resume) = resume {
-                        self.asm.jmp_to(resume);
-                    }
-                }
-                Cold::Run {
-                    jumps,
-                    run,
-                    flags,
-                    resume,
-                } => {
-                    jumps.into_iter().for_each(|jump| self.asm.bind(jump));
-                    self.flags = flags;
-                    self.effect = Effect {
-                        reads: 0,
-                        writes: 0,
-                    };
-                    for decoded in &run {
-                        self.instruction(decoded, decoded.insn.mnemonic() == Mnemonic::Ret);
-                    }
-                    if let Some(resume) = resume {
-                        self.asm.jmp_to(resume);
-                    }
-                }
-                Cold::Link {
-                    jump,
-                    target,
-                    is_far,
-                    flags,
-                    is_branch,
-                } => {
-                    self.asm.bind(jump);
-                    let site = self.sites.add(Site::Link(Link {
-                        from: self.id,
-                        target,
-                        is_far,
-                        flags,
-                        is_branch,
-                        jump: self.asm.offset_of(jump),
-                        stub: self.asm.here(),
-                    }));
-                    self.leave(site, flags);
-                }
-                Cold::Far {
-                    jump,
-                    offset,
-                    flags,
-                } => {
-                    self.asm.bind(jump);
-                    self.flags = flags;
-                    self.far(offset);
-                }
-            }
-        }
-        // Those that far jumps and runs have added.
-        if !self.cold.is_empty() {
-            self.cold();
-        }
-    }
 }
-
-/// A way to the helper.
-struct Slow(usize);
 
 #[cfg(test)]
 mod tests;

@@ -1,15 +1,14 @@
 //! Runs of moves off one base register: fields of one structure, words of one
 //! stack frame, a copy's loads and then its stores. They have one lookup for
-//! all, as PUSHes and POPs have; where it fails, each has its own.
+//! all, as PUSHes and POPs have; where it fails, each has its own. With windows
+//! there is nothing to share but what is kept anyway.
 
 use cpu::Decoded;
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
 use super::general::{self, Rewritten, rewrite};
-use super::memory::Access;
+use super::memory::{Access, FORM};
 use super::{Translator, simd};
-use crate::asm::Mem;
-use crate::register::{ADDRESS, INDEX};
 
 /// Length in bytes at most of what a run touches.
 const SPAN_MAX: i64 = 128;
@@ -18,14 +17,15 @@ impl Translator<'_> {
     /// A run of moves. Returns how many instructions it has done; 0: there is
     /// none.
     pub(super) fn move_run(&mut self, line: &[Decoded]) -> usize {
-        let Some(base) = line.first().and_then(|first| self.plain_base(&first.insn)) else {
+        let first = line.first().filter(|_| !self.has_windows);
+        let Some(base) = first.and_then(|first| self.base_of_move(&first.insn)) else {
             return 0;
         };
         let (mut low, mut high, mut write) = (i64::MAX, i64::MIN, false);
         let mut count = 0;
         for decoded in line {
             let insn = &decoded.insn;
-            if self.plain_base(insn) != Some(base) {
+            if self.base_of_move(insn) != Some(base) {
                 break;
             }
             let start = insn.memory_displacement64().cast_signed();
@@ -63,8 +63,9 @@ impl Translator<'_> {
     /// the place `low` bytes from the base register.
     fn from(&mut self, decoded: &Decoded, low: i64) -> Option<Rewritten> {
         let disp = decoded.insn.memory_displacement64().cast_signed() - low;
-        let disp = u8::try_from(disp).expect("SPAN_MAX is small");
-        rewrite(&mut self.encoder, self.info, &decoded.insn, disp, &[INDEX])
+        let (mem, spare) = FORM;
+        let mem = mem.plus(i32::try_from(disp).ok()?);
+        rewrite(&mut self.encoder, self.info, &decoded.insn, mem, spare)
     }
 
     fn moves(
@@ -74,12 +75,9 @@ impl Translator<'_> {
         (base, low): (Register, i64),
         access: Access,
     ) {
-        self.save_flags();
-        let base = self.in_host(base, ADDRESS);
         let low = i32::try_from(low).expect("a displacement of 32 bits");
-        self.asm.lea(ADDRESS, Mem::base(base, low));
-        let jumps = self.look_up(access);
-        let slow = self.slow_run(run.to_vec(), jumps);
+        let lowest = self.reach(base, low, access);
+        let slow = self.slow_run(run.to_vec(), lowest.missed);
         for rewritten in again {
             rewritten.load(&mut self.asm);
             self.asm.raw(&rewritten.bytes);
@@ -90,7 +88,7 @@ impl Translator<'_> {
 
     /// The base register of a move from or to memory, if that alone and a
     /// displacement make its address.
-    fn plain_base(&self, insn: &Instruction) -> Option<Register> {
+    fn base_of_move(&self, insn: &Instruction) -> Option<Register> {
         use Mnemonic as M;
         let has_memory = (0..insn.op_count()).any(|n| insn.op_kind(n) == OpKind::Memory);
         let base = insn.memory_base();

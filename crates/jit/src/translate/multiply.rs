@@ -5,9 +5,10 @@
 use cpu::Decoded;
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
-use super::general::{result_of, rewrite};
-use super::memory::Access;
-use super::{Slow, Translator};
+use super::Translator;
+use super::cold::Slow;
+use super::general::rewrite;
+use super::memory::{Access, FORM};
 use crate::asm::{Alu, Condition, Mem};
 use crate::flag::Where;
 use crate::frame::at;
@@ -80,8 +81,8 @@ impl Translator<'_> {
     /// IMUL with two or three operands.
     fn product(&mut self, decoded: &Decoded) -> bool {
         let register = decoded.insn.op_register(0);
-        self.again_with(decoded, false, |translator| {
-            translator.product_flags(result_of(&decoded.insn), register.size());
+        self.again_with(decoded, false, |translator, result| {
+            translator.product_flags(result, register.size());
         })
     }
 
@@ -114,11 +115,11 @@ impl Translator<'_> {
             write: false,
             aligned: false,
         };
-        let slow = self.operand(decoded, access);
+        let (mem, slow) = self.operand(decoded, access);
         if bytes == 8 {
-            self.asm.load(INDEX, Mem::base(ADDRESS, 0));
+            self.asm.load(INDEX, mem);
         } else {
-            self.asm.load_32(INDEX, Mem::base(ADDRESS, 0));
+            self.asm.load_32(INDEX, mem);
         }
         Some((INDEX, Some(slow)))
     }
@@ -202,7 +203,7 @@ impl Translator<'_> {
         if !plain {
             return false;
         }
-        let Some(rewritten) = rewrite(&mut self.encoder, self.info, insn, 0, &[INDEX]) else {
+        let Some(rewritten) = rewrite(&mut self.encoder, self.info, insn, FORM.0, FORM.1) else {
             return false;
         };
         let Some(access) = rewritten.access else {
@@ -212,7 +213,7 @@ impl Translator<'_> {
             write: true,
             ..access
         };
-        let slow = self.operand(decoded, access);
+        let slow = self.operand_by_tlb(decoded, access);
         rewritten.load(&mut self.asm);
         self.asm.mov(FLAGS, ACCUMULATOR);
         self.asm.raw(&rewritten.bytes);

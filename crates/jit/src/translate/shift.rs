@@ -137,12 +137,14 @@ impl Translator<'_> {
                 write: false,
                 aligned: false,
             };
-            let slow = self.operand(decoded, access);
+            let (mem, slow) = self.operand(decoded, access);
             if wide {
-                self.asm.load(INDEX, Mem::base(ADDRESS, 0));
+                self.asm.load(INDEX, mem);
             } else {
-                self.asm.load_32(INDEX, Mem::base(ADDRESS, 0));
+                self.asm.load_32(INDEX, mem);
             }
+            self.save_flags();
+            self.clobber_flags();
             self.asm.scan(wide, opcode, INDEX, INDEX);
             Some(slow)
         } else {

@@ -4,6 +4,7 @@ use cpu::Decoded;
 use iced_x86::{Code, Mnemonic, OpKind, Register};
 
 use super::Translator;
+use super::cold::Slow;
 use super::memory::{Access, guest_number};
 use crate::asm::Mem;
 use crate::frame::at;
@@ -41,7 +42,7 @@ impl Translator<'_> {
             | OpKind::Immediate32 => Some(insn.immediate(0)),
             _ => return false,
         };
-        let slow = self.below_stack(decoded, false);
+        let (below, spare, slow) = self.below_stack(decoded, false);
         match value {
             Some(value) => {
                 #[expect(
@@ -49,16 +50,15 @@ impl Translator<'_> {
                     reason = "of 32 bits, or sign-extended"
                 )]
                 let value = value as u32;
-                let to = Mem::base(ADDRESS, 0);
                 if self.key.mode.narrow {
-                    self.asm.store_constant_32(to, value);
+                    self.asm.store_constant_32(below, value);
                 } else {
-                    self.asm.store_constant(to, value.cast_signed());
+                    self.asm.store_constant(below, value.cast_signed());
                 }
             }
             None => {
-                let from = self.in_host(insn.op_register(0), INDEX);
-                self.store_word(Mem::base(ADDRESS, 0), from);
+                let from = self.in_host(insn.op_register(0), spare);
+                self.store_word(below, from);
             }
         }
         self.move_stack(-1, 0);
@@ -71,29 +71,29 @@ impl Translator<'_> {
         if bytes != usize::from(self.word_bytes()) || !Self::has_plain_address(&decoded.insn) {
             return false;
         }
-        let loaded = self.operand(decoded, self.read_word());
-        self.load_word(INDEX, Mem::base(ADDRESS, 0));
+        let (mem, loaded) = self.operand(decoded, self.read_word());
+        self.load_word(INDEX, mem);
         self.asm.store(Mem::frame(at::TEMP), INDEX);
-        let pushed = self.below_stack(decoded, false);
-        self.asm.load(INDEX, Mem::frame(at::TEMP));
-        self.store_word(Mem::base(ADDRESS, 0), INDEX);
+        let (below, spare, pushed) = self.below_stack(decoded, false);
+        self.asm.load(spare, Mem::frame(at::TEMP));
+        self.store_word(below, spare);
         self.move_stack(-1, 0);
         self.resume(&loaded);
         self.resume(&pushed);
         true
     }
 
-    /// The host address of the word below the stack pointer in `rcx`, to be
-    /// written.
-    pub(super) fn below_stack(&mut self, decoded: &Decoded, is_last: bool) -> super::Slow {
-        self.save_flags();
-        let below = self.word_at(STACK, -1);
-        self.lea_word(ADDRESS, below);
-        let jumps = self.look_up(Access {
+    /// The word below the stack pointer, to be written; a host register that is
+    /// free beside it; and the way to the helper. Without windows the flags are
+    /// saved.
+    pub(super) fn below_stack(&mut self, decoded: &Decoded, is_last: bool) -> (Mem, Host, Slow) {
+        let access = Access {
             write: true,
             ..self.read_word()
-        });
-        self.slow(decoded, Operand::Push, is_last, jumps)
+        };
+        let below = self.reach(Register::RSP, -i32::from(access.bytes), access);
+        let slow = self.slow(decoded, Operand::Push, is_last, below.missed);
+        (below.mem, below.spare, slow)
     }
 
     fn pop(&mut self, decoded: &Decoded) -> bool {
@@ -102,12 +102,10 @@ impl Translator<'_> {
         if insn.op_kind(0) != OpKind::Register || !self.is_word(register) {
             return false;
         }
-        self.save_flags();
-        self.mov_word(ADDRESS, STACK);
-        let jumps = self.look_up(self.read_word());
-        let slow = self.slow(decoded, Operand::Pop, false, jumps);
+        let top = self.reach(Register::RSP, 0, self.read_word());
+        let slow = self.slow(decoded, Operand::Pop, false, top.missed);
         let number = guest_number(register);
-        self.pop_to(number, Mem::base(ADDRESS, 0));
+        self.pop_to(number, top.mem, top.spare);
         if number != GUEST_RSP {
             self.move_stack(1, 0);
         }
@@ -115,30 +113,25 @@ impl Translator<'_> {
         true
     }
 
-    /// Loads guest register `number` from the stack.
-    fn pop_to(&mut self, number: u8, from: Mem) {
+    /// Loads guest register `number` from the stack, by way of `spare`.
+    fn pop_to(&mut self, number: u8, from: Mem, spare: Host) {
         match home(number) {
             Home::Host(to) => self.load_word(to, from),
             Home::Frame => {
-                self.load_word(INDEX, from);
-                self.asm.store(Mem::frame(at::gpr(number)), INDEX);
+                self.load_word(spare, from);
+                self.asm.store(Mem::frame(at::gpr(number)), spare);
             }
         }
     }
 
     fn leave_frame(&mut self, decoded: &Decoded) -> bool {
-        self.save_flags();
-        self.mov_word(ADDRESS, BASE_POINTER);
-        let jumps = self.look_up(self.read_word());
-        let slow = self.slow(
-            decoded,
-            Operand::Register(guest_number(Register::RBP)),
-            false,
-            jumps,
-        );
+        let saved = self.reach(Register::RBP, 0, self.read_word());
+        let operand = Operand::Register(guest_number(Register::RBP));
+        let slow = self.slow(decoded, operand, false, saved.missed);
+        self.load_word(saved.spare, saved.mem);
         let above = self.word_at(BASE_POINTER, 1);
         self.lea_word(STACK, above);
-        self.load_word(BASE_POINTER, Mem::base(ADDRESS, 0));
+        self.mov_word(BASE_POINTER, saved.spare);
         self.resume(&slow);
         true
     }
@@ -172,18 +165,15 @@ impl Translator<'_> {
 
     fn push_run(&mut self, run: &[Decoded]) {
         let count = words(run.len());
-        let lowest = self.word_at(STACK, -i32::from(count));
-        self.save_flags();
-        self.lea_word(ADDRESS, lowest);
-        let jumps = self.look_up(Access {
+        let access = Access {
             write: true,
             ..self.read_words(count)
-        });
-        let slow = self.slow_run(run.to_vec(), jumps);
+        };
+        let lowest = self.reach(Register::RSP, -i32::from(access.bytes), access);
+        let slow = self.slow_run(run.to_vec(), lowest.missed);
         for (n, decoded) in (0..).zip(run.iter().rev()) {
-            let from = self.in_host(decoded.insn.op_register(0), INDEX);
-            let to = self.word_at(ADDRESS, n);
-            self.store_word(to, from);
+            let from = self.in_host(decoded.insn.op_register(0), lowest.spare);
+            self.store_word(lowest.mem.plus(self.words_bytes(n)), from);
         }
         self.move_stack(-i32::from(count), 0);
         self.resume(&slow);
@@ -191,24 +181,28 @@ impl Translator<'_> {
 
     fn pop_run(&mut self, run: &[Decoded], ret: Option<&Decoded>) {
         let popped = i32::from(words(run.len()));
-        self.save_flags();
-        self.mov_word(ADDRESS, STACK);
         let count = words(run.len() + usize::from(ret.is_some()));
-        let jumps = self.look_up(self.read_words(count));
-        let all = run.iter().chain(ret).cloned().collect();
-        let slow = self.slow_run(all, jumps);
-        for (n, decoded) in (0..).zip(run) {
-            let from = self.word_at(ADDRESS, n);
-            self.pop_to(guest_number(decoded.insn.op_register(0)), from);
+        if ret.is_some() {
+            self.save_flags();
         }
-        self.move_stack(popped, 0);
+        let top = self.reach(Register::RSP, 0, self.read_words(count));
+        let all = run.iter().chain(ret).cloned().collect();
+        let slow = self.slow_run(all, top.missed);
+        for (n, decoded) in (0..).zip(run) {
+            let from = top.mem.plus(self.words_bytes(n));
+            self.pop_to(guest_number(decoded.insn.op_register(0)), from, top.spare);
+        }
+        let target = top.mem.plus(self.words_bytes(popped));
         match ret {
             Some(decoded) => {
-                let from = self.word_at(ADDRESS, popped);
-                self.load_word(ADDRESS, from);
-                self.return_to_address(decoded, Vec::new(), 0);
+                self.load_word(ADDRESS, target);
+                self.move_stack(popped, 0);
+                self.return_to_address(decoded, 0);
             }
-            None => self.resume(&slow),
+            None => {
+                self.move_stack(popped, 0);
+                self.resume(&slow);
+            }
         }
     }
 }

@@ -48,7 +48,10 @@ impl Translator<'_> {
     }
 
     fn push_flags(&mut self, decoded: &Decoded) {
-        let slow = self.below_stack(decoded, false);
+        self.save_flags();
+        self.clobber_flags();
+        let (below, _, slow) = self.below_stack(decoded, false);
+        self.asm.lea(ADDRESS, below);
         self.asm.store(Mem::frame(at::TEMP), ADDRESS);
         self.asm.load(INDEX, Mem::frame(at::REST));
         self.asm

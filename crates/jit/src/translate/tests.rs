@@ -17,18 +17,23 @@ const MODE: Mode = Mode {
     simd: true,
     avx: true,
     x87: true,
+    windowed: false,
 };
 
 /// The host code of `guest`, a line an instruction, from its plain entry on to
 /// where the code for what is rare begins. The block expects the flags saved.
 fn text(guest: &[u8]) -> Vec<String> {
+    text_in(MODE, guest)
+}
+
+fn text_in(mode: Mode, guest: &[u8]) -> Vec<String> {
     let ram = Ram::new(1 << 20).expect("a small mapping");
     ram.write(Physical(0x1000), guest).expect("it is RAM");
     let mut cpu = Cpu::new(ram);
     cpu.code_size = cpu::CodeSize::Bits64;
     let key = Key {
         start: Physical(0x1000),
-        mode: MODE,
+        mode,
         flags: Where::Saved,
     };
     let (insns, ended) = cpu::straight_line(&cpu, key.start);
@@ -36,6 +41,7 @@ fn text(guest: &[u8]) -> Vec<String> {
         insns,
         ended,
         second: None,
+        roams: false,
     };
     let mut code = Code::new(1 << 20).expect("memory for code");
     let routines = Routines::write(&mut code);
@@ -164,4 +170,81 @@ fn a_run_of_moves_ends_where_its_base_changes() {
     let found = text(&[0x48, 0x8b, 0x76, 0x08, 0x48, 0x8b, 0x56, 0x10, 0xeb, 0xfe]);
     let checks = found.iter().filter(|line| line.starts_with("cmp $"));
     assert_eq!(checks.count(), 2, "{found:?}");
+}
+
+/// The same with windows.
+const WINDOWED: Mode = Mode {
+    windowed: true,
+    ..MODE
+};
+/// What leads to the window of the address in the guest's `rsi`.
+const TO_WINDOW: [&str; 2] = ["shrx %rsp,%rsi,%r15", "mov 0x1500FE0(%rsp,%r15,8),%r15"];
+
+#[test]
+fn by_a_window_memory_is_two_instructions_away_and_flags_stay() {
+    // add rcx, rax; mov rdx, [rsi + 8]; adc [rsi], rdx; mov rcx, [rsi + rdx * 4]; jmp .
+    let found = text_in(
+        WINDOWED,
+        &[
+            0x48, 0x01, 0xc1, 0x48, 0x8b, 0x56, 0x08, 0x48, 0x11, 0x16, 0x48, 0x8b, 0x0c, 0x96,
+            0xeb, 0xfe,
+        ],
+    );
+    let expected = [
+        "add %rbx,%r10",
+        TO_WINDOW[0],
+        TO_WINDOW[1],
+        "mov 8(%rsi,%r15),%rdx",
+        // What leads there is still at hand.
+        "adc %rdx,(%rsi,%r15)",
+        "lea (%rsi,%rdx,4),%rcx",
+        "shrx %rsp,%rcx,%r15",
+        TO_WINDOW[1],
+        "mov (%rcx,%r15),%r10",
+    ];
+    assert_eq!(found[..9], expected, "{found:?}");
+}
+
+#[test]
+fn a_base_that_changes_has_another_window() {
+    // mov rsi, [rsi + 8]; mov rdx, [rsi]; add rsi, 16; mov rcx, [rsi]; jmp .
+    let found = text_in(
+        WINDOWED,
+        &[
+            0x48, 0x8b, 0x76, 0x08, 0x48, 0x8b, 0x16, 0x48, 0x83, 0xc6, 0x10, 0x48, 0x8b, 0x0e,
+            0xeb, 0xfe,
+        ],
+    );
+    let expected = [
+        TO_WINDOW[0],
+        TO_WINDOW[1],
+        "mov 8(%rsi,%r15),%rsi",
+        TO_WINDOW[0],
+        TO_WINDOW[1],
+        "mov (%rsi,%r15),%rdx",
+        "add $0x10,%rsi",
+        // A small step doesn't leave it.
+        "mov (%rsi,%r15),%r10",
+    ];
+    assert_eq!(found[..8], expected, "{found:?}");
+}
+
+#[test]
+fn pushes_and_pops_are_made_in_the_stacks_window() {
+    // push rbx; push rax; mov rdx, [rsp + 24]; pop rax; jmp .
+    let found = text_in(
+        WINDOWED,
+        &[0x53, 0x50, 0x48, 0x8b, 0x54, 0x24, 0x18, 0x58, 0xeb, 0xfe],
+    );
+    let expected = [
+        "shrx %rsp,%r14,%r15",
+        TO_WINDOW[1],
+        "mov %rbx,-0x10(%r14,%r15)",
+        "mov %r11,-8(%r14,%r15)",
+        "lea -0x10(%r14),%r14",
+        "mov 0x18(%r14,%r15),%rdx",
+        "mov (%r14,%r15),%rbx",
+        "lea 8(%r14),%r14",
+    ];
+    assert_eq!(found[..8], expected, "{found:?}");
 }

@@ -65,15 +65,20 @@ impl Translator<'_> {
         }
     }
 
+    /// Length in bytes of so many words.
+    pub(super) fn words_bytes(&self, words: i32) -> i32 {
+        i32::from(self.word_bytes()) * words
+    }
+
     /// Moves the guest's stack pointer by so many words, and then by so many
     /// bytes.
     pub(super) fn move_stack(&mut self, words: i32, bytes: i32) {
-        let disp = i32::from(self.word_bytes()) * words + bytes;
+        let disp = self.words_bytes(words) + bytes;
         self.lea_word(STACK, Mem::base(STACK, disp));
     }
 
     /// The place of word number `n` from the address in `base` on.
     pub(super) fn word_at(&self, base: Host, n: i32) -> Mem {
-        Mem::base(base, i32::from(self.word_bytes()) * n)
+        Mem::base(base, self.words_bytes(n))
     }
 }

@@ -152,6 +152,14 @@ impl Duel {
         }
     }
 
+    /// Whether any program was so far shown memory in windows.
+    #[allow(dead_code, reason = "not everyone asks")]
+    pub(crate) fn has_had_windows(&self) -> bool {
+        let counts = self.jit.counts();
+        let shown = counts.iter().find(|count| count.what.contains("windows"));
+        shown.is_some_and(|shown| shown.count > 0)
+    }
+
     /// Runs the program of `seed`, and tells of the first difference.
     pub(crate) fn run(&mut self, seed: u64) -> Result<(), String> {
         let mut random = Random::new(mix(seed));

@@ -1,0 +1,454 @@
+//! Windows: the guest's user space once more, in the host's own address space,
+//! so that the host's MMU does for translated code what else a lookup would.
+//!
+//! The linear addresses are cut into chunks of 4 GiB. A chunk that a program
+//! uses gets a window: as much of the host's address space, in which the pages
+//! that the processor's soft TLB knows are mapped, at the same offsets and with
+//! the same rights. Linear address `a` is then found at host address
+//! `a + chunks[a >> 32]`, by two instructions that touch no flags. What isn't
+//! mapped there faults; the signal's handler ([`crate::fault`]) leads to the
+//! helper, which maps it.
+//!
+//! The law: no linear address leads anywhere but into a window.
+//! - A chunk of user space that has no window has [`NONE`], which leads from
+//!   every address in it to one that isn't canonical. So have the two chunks
+//!   from which a displacement may reach into user space.
+//! - All others have 0. An address there is none that the host has for user
+//!   code, or isn't canonical.
+//! - Around each window nothing is mapped for as far as a displacement reaches,
+//!   so that it is enough to look at the chunk of a base register.
+//!
+//! And: a window shows nothing that the soft TLB has dropped ([`cpu::Dropped`])
+//! when code that has windows goes on.
+//!
+//! A page costs some microseconds to show. So it is done only for programs that
+//! have run for a while, and code that reaches for ever new pages is left to
+//! the fast TLB ([`worth`]). Windows show one address space: a change of it closes
+//! them.
+
+mod reserved;
+mod worth;
+
+use std::collections::BTreeMap;
+use std::io;
+
+use cpu::{Cpu, Dropped, Space};
+use x86::{Linear, PAGE_BYTES, Physical};
+
+use self::reserved::{Place, Reserved};
+use self::worth::Worth;
+use crate::cache::BlockId;
+use crate::frame::Region;
+use crate::site::SiteId;
+
+/// An address has so many bits within its chunk.
+pub(crate) const CHUNK_BITS: u8 = 32;
+const CHUNK_BYTES: u64 = 1 << CHUNK_BITS;
+/// Chunks of all 64-bit addresses.
+pub(crate) const CHUNKS: usize = 1 << (64 - CHUNK_BITS);
+/// Chunks of the lower half of the canonical addresses.
+const USER_CHUNKS: usize = 1 << (47 - CHUNK_BITS);
+/// The other chunks from which a displacement reaches into those.
+const EDGES: [usize; 2] = [USER_CHUNKS, CHUNKS - 1];
+/// Length in bytes of the table of chunks. All but a few of its pages are never
+/// written, and take no memory.
+pub(crate) const BYTES: usize = CHUNKS * size_of::<u64>();
+/// What leads from every address of user space and at its edges to one that isn't
+/// canonical.
+const NONE: u64 = 1 << 62;
+/// Windows: a program has its text, its heap, its libraries and its stack in four
+/// chunks, or a few more.
+const WINDOWS: usize = 16;
+/// Pages shown at most: Linux gives a process some 65,000 mappings.
+const PAGES_MAX: usize = 24_000;
+/// Pages that are shown with a neighbour at most, on either side.
+const AROUND: usize = 128;
+/// With more to be hidden than this everything is.
+const DUE_MAX: usize = 1 << 12;
+/// Length in bytes of the longest access.
+const ACCESS_BYTES_MAX: u64 = 32;
+
+/// What a window shows at a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct View {
+    page: Physical,
+    write: bool,
+}
+
+impl View {
+    /// What is to be shown at `page`, as far as the processor knows.
+    fn of(cpu: &Cpu, page: Linear) -> Option<View> {
+        let known = cpu.tlb.known(Space::User, page)?;
+        known.read.then_some(View {
+            page: known.page,
+            write: known.write,
+        })
+    }
+
+    /// Whether one mapping can hold it and what is at the page after.
+    fn goes_on_as(self, next: View) -> bool {
+        self.page.plus(PAGE_BYTES) == next.page && self.write == next.write
+    }
+}
+
+/// What is no longer to be shown.
+#[derive(Debug)]
+enum Due {
+    /// Everything.
+    All,
+    Some {
+        /// The pages in these ranges: the first page, and the length in bytes.
+        ranges: Vec<(Linear, u64)>,
+        /// As pages that may be stored to: these.
+        writes: Vec<u64>,
+    },
+}
+
+impl Default for Due {
+    fn default() -> Self {
+        Due::Some {
+            ranges: Vec::new(),
+            writes: Vec::new(),
+        }
+    }
+}
+
+/// All windows.
+#[derive(Debug)]
+pub(crate) struct Windows {
+    /// `None`: the host gives none, or has no BMI2.
+    reserved: Option<Reserved>,
+    /// The chunk that each shows.
+    chunks: [Option<usize>; WINDOWS],
+    /// What is shown, by linear page.
+    views: BTreeMap<u64, View>,
+    /// The linear pages that may be stored to, by physical page. Some may not
+    /// any more.
+    writable: BTreeMap<u64, Vec<u64>>,
+    due: Due,
+    worth: Worth,
+    /// How many pages were shown so far.
+    pub(crate) shown: u64,
+}
+
+impl Windows {
+    /// None open. `age`: an address space is worth windows when so many branches
+    /// have retired in it.
+    pub(crate) fn new(age: u64) -> Windows {
+        Windows {
+            reserved: silicon::has_bmi2().then(Reserved::new).flatten(),
+            chunks: [None; WINDOWS],
+            views: BTreeMap::new(),
+            writable: BTreeMap::new(),
+            due: Due::default(),
+            worth: Worth::new(age),
+            shown: 0,
+        }
+    }
+
+    /// Whether the present address space is worth windows. `branches`: how many
+    /// have retired.
+    pub(crate) fn are_on(&self, branches: u64) -> bool {
+        self.reserved.is_some() && self.worth.are_on(branches)
+    }
+
+    /// Counts that `site` in block `id` has missed.
+    pub(crate) fn miss(&mut self, site: SiteId, id: BlockId, branches: u64) {
+        self.worth.miss(site, id, branches);
+    }
+
+    /// The blocks that had better have no windows, since the last call.
+    pub(crate) fn take_roaming(&mut self) -> Vec<BlockId> {
+        self.worth.take_roaming()
+    }
+
+    /// All sites are forgotten.
+    pub(crate) fn forget_sites(&mut self) {
+        self.worth.forget_sites();
+    }
+
+    /// Shows what the processor knows of `at`'s page, of the next where an access
+    /// at `at` may reach into it, and of the neighbours that one mapping holds.
+    pub(crate) fn fill(&mut self, region: &mut Region, cpu: &Cpu, at: Linear) {
+        let first = at.page();
+        let last = at.plus(ACCESS_BYTES_MAX - 1).page();
+        self.fill_around(region, cpu, first);
+        if last != first {
+            self.fill_around(region, cpu, last);
+        }
+    }
+
+    fn fill_around(&mut self, region: &mut Region, cpu: &Cpu, page: Linear) {
+        let Some((first, views)) = self.wanted_around(cpu, page) else {
+            return;
+        };
+        if self.views.len() + views.len() > PAGES_MAX {
+            self.close(region);
+        }
+        if let Some(window) = self.window_of(region, first)
+            && self.show(cpu, window, first, &views).is_err()
+        {
+            // The host has no more mappings to give.
+            self.close(region);
+        }
+    }
+
+    /// What is to be shown at `page` and isn't, and at its neighbours in the same
+    /// chunk as far as one mapping can hold them; and the first of these pages.
+    fn wanted_around(&self, cpu: &Cpu, page: Linear) -> Option<(Linear, Vec<View>)> {
+        let wanted =
+            |page: Linear| View::of(cpu, page).filter(|view| self.views.get(&page.0) != Some(view));
+        let begins_chunk = |page: Linear| page.0.is_multiple_of(CHUNK_BYTES);
+        let mut views = vec![wanted(page)?];
+        let mut first = page;
+        while views.len() <= AROUND && !begins_chunk(first) {
+            let before = Linear(first.0 - PAGE_BYTES);
+            match wanted(before) {
+                Some(view) if view.goes_on_as(views[views.len() - 1]) => views.push(view),
+                _ => break,
+            }
+            first = before;
+        }
+        views.reverse();
+        let mut next = page.plus(PAGE_BYTES);
+        while views.len() <= 2 * AROUND && !begins_chunk(next) {
+            match wanted(next) {
+                Some(view) if views[views.len() - 1].goes_on_as(view) => views.push(view),
+                _ => break,
+            }
+            next = next.plus(PAGE_BYTES);
+        }
+        Some((first, views))
+    }
+
+    /// The window of `page`'s chunk; opened, if there is one left.
+    fn window_of(&mut self, region: &mut Region, page: Linear) -> Option<usize> {
+        let chunk = chunk(page.0)?;
+        let has = |wanted| self.chunks.iter().position(|&chunk| chunk == wanted);
+        if let Some(window) = has(Some(chunk)) {
+            return Some(window);
+        }
+        let window = has(None)?;
+        self.chunks[window] = Some(chunk);
+        let start = self.reserved.as_ref()?.start(window);
+        // lint: what translated code adds to an address; the guest never sees it
+        let host = start.as_ptr().addr() as u64;
+        region.chunks()[chunk] = host.wrapping_sub((chunk as u64) << CHUNK_BITS);
+        Some(window)
+    }
+
+    /// Shows `views`, which one mapping can hold, from `first` on.
+    fn show(&mut self, cpu: &Cpu, window: usize, first: Linear, views: &[View]) -> io::Result<()> {
+        let place = Place {
+            window,
+            offset: first.0 % CHUNK_BYTES,
+            bytes: views.len() as u64 * PAGE_BYTES,
+        };
+        let View { page, write } = views[0];
+        if let Some(reserved) = &self.reserved {
+            reserved.show(place, cpu.ram.file(), page, write)?;
+        }
+        self.shown += views.len() as u64;
+        for (n, &view) in (0u64..).zip(views) {
+            let linear = first.plus(n * PAGE_BYTES).0;
+            self.views.insert(linear, view);
+            if write {
+                let pages = self.writable.entry(view.page.0).or_default();
+                if !pages.contains(&linear) {
+                    pages.push(linear);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that what `dropped` covers is no longer to be shown: not after
+    /// [`Windows::settle`]. A process that ends drops page after page, and then
+    /// everything. `branches`: how many have retired.
+    pub(crate) fn drop(&mut self, dropped: &Dropped, branches: u64) {
+        if dropped.all || dropped.low {
+            self.worth.begin(branches);
+            self.due = Due::All;
+            return;
+        }
+        let Due::Some { ranges, writes } = &mut self.due else {
+            return;
+        };
+        if self.views.is_empty() {
+            return;
+        }
+        ranges.extend_from_slice(&dropped.ranges);
+        if dropped.writes {
+            self.writable.clear();
+            writes.extend(self.views.keys());
+        }
+        for physical in &dropped.writes_to {
+            writes.extend(self.writable.remove(&physical.0).into_iter().flatten());
+        }
+        if ranges.len() + writes.len() > DUE_MAX {
+            self.due = Due::All;
+        }
+    }
+
+    /// Stops showing what was dropped. To be called before code that has windows
+    /// goes on.
+    pub(crate) fn settle(&mut self, region: &mut Region) {
+        if let Due::Some { ranges, writes } = &self.due
+            && ranges.is_empty()
+            && writes.is_empty()
+        {
+            return;
+        }
+        // Cutting a mapping makes two, and the host may have no more to give.
+        let done = match std::mem::take(&mut self.due) {
+            Due::All => None,
+            Due::Some { ranges, writes } => self.take_back(&ranges, &writes).ok(),
+        };
+        if done.is_none() {
+            self.close(region);
+        }
+    }
+
+    fn take_back(&mut self, ranges: &[(Linear, u64)], writes: &[u64]) -> io::Result<()> {
+        for &(start, bytes) in ranges {
+            self.hide(start.0, bytes)?;
+        }
+        writes.iter().try_for_each(|&page| self.protect(page))
+    }
+
+    /// Lets `page`, if it is shown, no longer be stored to.
+    fn protect(&mut self, page: u64) -> io::Result<()> {
+        let place = self.place(page, PAGE_BYTES);
+        let view = self.views.get_mut(&page).filter(|view| view.write);
+        if let (Some(place), Some(view), Some(reserved)) = (place, view, &self.reserved) {
+            reserved.protect(place)?;
+            view.write = false;
+        }
+        Ok(())
+    }
+
+    /// Shows nothing in `start..start + bytes` any more.
+    fn hide(&mut self, start: u64, bytes: u64) -> io::Result<()> {
+        let last = start.saturating_add(bytes - 1);
+        let pages: Vec<u64> = self
+            .views
+            .range(start..=last)
+            .map(|(&page, _)| page)
+            .collect();
+        let are_neighbours = |a: &u64, b: &u64| a + PAGE_BYTES == *b && chunk(*a) == chunk(*b);
+        for run in pages.chunk_by(are_neighbours) {
+            let place = self.place(run[0], run.len() as u64 * PAGE_BYTES);
+            if let (Some(place), Some(reserved)) = (place, &self.reserved) {
+                reserved.hide(place)?;
+            }
+        }
+        for page in pages {
+            self.views.remove(&page);
+        }
+        Ok(())
+    }
+
+    /// Where `bytes` bytes from `page` on, which is shown, are.
+    fn place(&self, page: u64, bytes: u64) -> Option<Place> {
+        let chunk = chunk(page);
+        let window = self.chunks.iter().position(|&shown| shown == chunk)?;
+        Some(Place {
+            window,
+            offset: page % CHUNK_BYTES,
+            bytes,
+        })
+    }
+
+    /// Closes all windows.
+    fn close(&mut self, region: &mut Region) {
+        for (window, chunk) in self.chunks.iter_mut().enumerate() {
+            if let (Some(chunk), Some(reserved)) = (chunk.take(), &self.reserved) {
+                region.chunks()[chunk] = NONE;
+                let hidden = reserved.hide(Place::whole(window));
+                hidden.expect("one mapping takes the place of many");
+            }
+        }
+        self.views.clear();
+        self.writable.clear();
+        self.due = Due::default();
+    }
+
+    /// Closes all windows, and makes the table anew.
+    pub(crate) fn reset(&mut self, region: &mut Region) {
+        self.close(region);
+        self.worth.begin(0);
+        self.forget_sites();
+        let chunks = region.chunks();
+        chunks[..USER_CHUNKS].fill(NONE);
+        EDGES.into_iter().for_each(|chunk| chunks[chunk] = NONE);
+    }
+}
+
+/// The chunk of an address of user space.
+fn chunk(at: u64) -> Option<usize> {
+    let chunk = usize::try_from(at >> CHUNK_BITS).ok()?;
+    (chunk < USER_CHUNKS).then_some(chunk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As far as an instruction's displacement and small steps of its base reach.
+    const REACH: u64 = (1 << 31) + (1 << 28);
+
+    /// Where translated code would go for an address `offset` bytes from `base`.
+    fn host(region: &mut Region, base: u64, offset: u64) -> u64 {
+        let to_window = region.chunks()[(base >> CHUNK_BITS) as usize];
+        base.wrapping_add(to_window).wrapping_add(offset)
+    }
+
+    /// Whether the host has nothing for user code there, whatever it has mapped.
+    fn faults(at: u64) -> bool {
+        at >> 47 != 0
+    }
+
+    fn edges() -> impl Iterator<Item = u64> {
+        let chunks = (0..64).map(|bit| 1u64 << bit);
+        chunks.flat_map(|at| [at.wrapping_sub(1), at, at + 1, at.wrapping_neg(), !at])
+    }
+
+    #[test]
+    fn without_a_window_every_address_faults() {
+        let mut region = Region::new().expect("memory");
+        let mut windows = Windows::new(0);
+        windows.reset(&mut region);
+        for base in edges() {
+            for offset in [0, 1, REACH, REACH.wrapping_neg(), 1u64.wrapping_neg()] {
+                let at = host(&mut region, base, offset);
+                assert!(faults(at), "{base:#x} {offset:#x} {at:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_beside_a_window_is_its_guard() {
+        let mut region = Region::new().expect("memory");
+        let mut windows = Windows::new(0);
+        windows.reset(&mut region);
+        let Some(reserved) = Reserved::new() else {
+            return;
+        };
+        windows.reserved = Some(reserved);
+        let base = Linear(0x7f12_3456_7000);
+        let window = windows.window_of(&mut region, base).expect("one of many");
+        assert_eq!(windows.window_of(&mut region, base), Some(window));
+        let start = windows.reserved.as_ref().expect("as above").start(window);
+        let start = start.as_ptr().addr() as u64;
+        let low = 0x7f12u64 << CHUNK_BITS;
+        for at in [low, base.0, low + CHUNK_BYTES - 1] {
+            assert_eq!(host(&mut region, at, 0), start + at - low);
+        }
+        let before = host(&mut region, low, REACH.wrapping_neg());
+        let after = host(&mut region, low + CHUNK_BYTES - 1, REACH);
+        assert!(before > start - reserved::GUARD_BYTES);
+        assert!(after < start + CHUNK_BYTES + reserved::GUARD_BYTES);
+        windows.close(&mut region);
+        assert!(faults(host(&mut region, base.0, 0)));
+    }
+}
