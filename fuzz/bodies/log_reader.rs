@@ -8,23 +8,38 @@ use log::{Cursor, Decoder, Encoder, Event, FRAME_BODY_MAX, Memory, Reader};
 use seal::{Digest, Digester};
 
 /// Tries `data` as a segment, as frames after a good header, and as the body
-/// of a good frame.
+/// of a good frame, in each version of the format.
 pub(crate) fn check(data: &[u8]) {
+    for version in 1..=log::FORMAT_VERSION {
+        check_in(version, data);
+    }
+}
+
+fn check_in(version: u32, data: &[u8]) {
     assert_eq!(
         read(data.to_vec()).len(),
         0,
         "random bytes have no good checksum"
     );
-    let (header, chain) = segment_header();
+    let (header, chain) = segment_header(version);
     read([&header[..], data].concat());
 
-    let body = &data[..data.len().min(FRAME_BODY_MAX)];
+    let body = &data[..data.len().min(FRAME_BODY_MAX - 1)];
     let events = decode(body);
-    if let Some(first) = events.first() {
-        let count = u32::try_from(events.len()).expect("an event takes a byte at least");
-        let frame = frame_header(body, count, first.moment.branches, chain);
-        let found = read([&header[..], &frame, body].concat());
+    let count = u32::try_from(events.len()).expect("an event takes a byte at least");
+    let branches = events.first().map_or(0, |first| first.moment.branches);
+    // Version 1 knew no forms; form 0 is the events as they are.
+    let form: &[u8] = if version == 1 { &[] } else { &[0] };
+    if !events.is_empty() {
+        let body = [form, body].concat();
+        let frame = frame_header(&body, count, branches, chain);
+        let found = read([&header[..], &frame, &body].concat());
         assert!(events.starts_with(&found), "the reader found other events");
+    }
+    if version > 1 && !body.is_empty() {
+        let packed = [&[1], body].concat();
+        let frame = frame_header(&packed, 1, 0, chain);
+        read([&header[..], &frame, &packed].concat());
     }
 }
 
@@ -60,9 +75,9 @@ fn decode(body: &[u8]) -> Vec<Event> {
 }
 
 /// A good header of segment 0, and the chain value after it.
-fn segment_header() -> (Vec<u8>, Digest) {
+fn segment_header(version: u32) -> (Vec<u8>, Digest) {
     let mut header = b"\x89RVLOG\r\n".to_vec();
-    header.extend(1u32.to_le_bytes());
+    header.extend(version.to_le_bytes());
     header.extend(crc32c::crc32c(&header).to_le_bytes());
     header.extend(0u64.to_le_bytes());
     header.extend(0u64.to_le_bytes());

@@ -111,11 +111,12 @@ fn describe(manifest: &Manifest, info: &Info) -> String {
     ));
     lines.push(format!("output        {} bytes", info.output_bytes));
     lines.push(format!(
-        "log           {} bytes in {} segments and {} frames, {} events",
+        "log           {} bytes in {} segments and {} frames, {} events of {} bytes before compression",
         info.bytes,
         info.segments,
         info.frames,
-        info.events()
+        info.events(),
+        info.event_bytes()
     ));
     for kind in Kind::ALL {
         let count = info.kind(*kind);
@@ -171,6 +172,7 @@ fn info_fields(manifest: &Manifest, info: &Info) -> Value {
         "segments": info.segments,
         "frames": info.frames,
         "events": info.events(),
+        "event_bytes": info.event_bytes(),
         "kinds": kinds,
         "doors": doors,
         "chain": info.chain.to_string(),

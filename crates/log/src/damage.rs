@@ -146,6 +146,9 @@ pub enum Flaw {
         /// Why.
         malformed: Malformed,
     },
+    /// A body can't be unpacked.
+    #[error("the body of this frame can't be: {0}")]
+    Packed(Malformed),
     /// A body goes on after its last event.
     #[error("{0} bytes follow the last event of this frame")]
     BytesLeft(usize),

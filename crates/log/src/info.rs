@@ -28,7 +28,7 @@ impl Count {
 pub struct Info {
     /// The digest of the manifest, as the log tells it.
     pub manifest: Digest,
-    /// Events of each kind, and the bytes they take in the log; in the order of
+    /// Events of each kind, and the bytes they take before compression; in the order of
     /// [`Kind::ALL`].
     pub kinds: Vec<Count>,
     /// Inputs through each door, and the bytes that came in; in the order of
@@ -96,6 +96,11 @@ impl Info {
     /// All events.
     pub fn events(&self) -> u64 {
         self.kinds.iter().map(|count| count.events).sum()
+    }
+
+    /// How many bytes they take before compression.
+    pub fn event_bytes(&self) -> u64 {
+        self.kinds.iter().map(|count| count.bytes).sum()
     }
 
     /// Whether the log says that it ended. Without, the recorder died and the

@@ -20,6 +20,7 @@ mod info;
 mod kind;
 mod layout;
 mod memory;
+mod pack;
 mod reader;
 mod ring;
 mod sealer;

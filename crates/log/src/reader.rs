@@ -1,5 +1,6 @@
 //! The reader of a log: events in order, each with its place, all checked.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,8 @@ use crate::event::Order;
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::segment::{FORMAT_VERSION, HeaderFlaw, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::{
-    Body, Cursor, Damage, Decoder, Directory, EndReason, Error, Event, Flaw, Layout, Segments,
+    Body, Cursor, Damage, Decoder, Directory, EndReason, Error, Event, Flaw, Layout, Malformed,
+    Segments, pack,
 };
 
 /// Where an event stands in a log.
@@ -20,7 +22,8 @@ pub struct Place {
     pub segment: u64,
     /// The number of the frame since the log's start.
     pub frame: u64,
-    /// Where the event starts in the segment's file.
+    /// Where the event starts in the segment's file; in a compressed frame,
+    /// where the frame's body does.
     pub offset: u64,
     /// Which event of the frame it is, from 0.
     pub index: u32,
@@ -48,7 +51,7 @@ pub struct Placed {
     pub event: Event,
     /// Where it stands.
     pub place: Place,
-    /// How many bytes it takes.
+    /// How many bytes it takes, before compression.
     pub bytes: usize,
 }
 
@@ -78,6 +81,41 @@ impl fmt::Display for Tail {
     }
 }
 
+/// The events of the frame at hand.
+#[derive(Debug, Default)]
+struct Frame {
+    events: Vec<u8>,
+    /// Where they stand in the segment's file.
+    at: u64,
+    is_packed: bool,
+}
+
+impl Frame {
+    /// Those in the body `body` at `at`, in a segment of version `version`.
+    fn unpack(body: &[u8], version: u32, at: u64) -> Result<Frame, Malformed> {
+        // Version 1 knew no forms.
+        let (events, form_bytes) = match version {
+            1 => (Cow::Borrowed(body), 0),
+            _ => (pack::unpack(body)?, 1),
+        };
+        let is_packed = matches!(events, Cow::Owned(_));
+        Ok(Frame {
+            events: events.into_owned(),
+            at: if is_packed { at } else { at + form_bytes },
+            is_packed,
+        })
+    }
+
+    /// Where what follows the first `decoded` bytes of the events stands.
+    fn place(&self, decoded: usize) -> u64 {
+        if self.is_packed {
+            self.at
+        } else {
+            self.at + decoded as u64
+        }
+    }
+}
+
 /// Yields the events of a log, in bounded memory.
 ///
 /// An error is the last item. [`Reader::ended`] and [`Reader::tail`] tell, once
@@ -96,8 +134,12 @@ pub struct Reader<S: Segments = Directory> {
     chain: Digest,
     decoder: Decoder,
     order: Order,
+    /// The version of the segment at hand.
+    version: u32,
+    /// The frame at hand: its body, and its events.
     body: Vec<u8>,
-    /// Of `body`: how many bytes and events are decoded, and of how many.
+    frame: Frame,
+    /// Of its events: how many bytes and events are decoded, and of how many.
     decoded: usize,
     index: u32,
     events: u32,
@@ -132,7 +174,9 @@ impl<S: Segments> Reader<S> {
             chain: Digest::default(),
             decoder: Decoder::new(),
             order: Order::default(),
+            version: FORMAT_VERSION,
             body: Vec::new(),
+            frame: Frame::default(),
             decoded: 0,
             index: 0,
             events: 0,
@@ -200,26 +244,27 @@ impl<S: Segments> Reader<S> {
 
     /// Decodes the next event of the frame at hand.
     fn decode(&mut self) -> Result<Placed, Error> {
-        let body = self.body.get(self.decoded..).unwrap_or_default();
-        let offset = self.offset - body.len() as u64;
+        let events = self.frame.events.get(self.decoded..).unwrap_or_default();
+        let offset = self.frame.place(self.decoded);
         let frame = self.next_frame - 1;
         let index = self.index;
         if self.ended.is_some() {
             return Err(self.damage(offset, Some(frame), Flaw::AfterEnd));
         }
-        let mut cursor = Cursor::new(body);
+        let mut cursor = Cursor::new(events);
         let (order, decoder) = (&mut self.order, &mut self.decoder);
         let event = decoder
             .decode(&mut cursor)
             .and_then(|event| order.advance(&event).map(|()| event))
             .map_err(|malformed| Flaw::Event { index, malformed });
         let left = cursor.left();
-        let bytes = body.len() - left;
+        let bytes = events.len() - left;
         let event = event.map_err(|flaw| self.damage(offset, Some(frame), flaw))?;
         self.decoded += bytes;
         self.index += 1;
         if self.index == self.events && left > 0 {
-            return Err(self.damage(offset + bytes as u64, Some(frame), Flaw::BytesLeft(left)));
+            let offset = self.frame.place(self.decoded);
+            return Err(self.damage(offset, Some(frame), Flaw::BytesLeft(left)));
         }
         if let Body::End { reason } = event.body {
             self.ended = Some(reason);
@@ -275,6 +320,11 @@ impl<S: Segments> Reader<S> {
         }
         self.check_body(&header)
             .map_err(|(at, flaw)| self.damage(start + at, frame, flaw))?;
+        let body_at = start + FRAME_HEADER_BYTES as u64;
+        self.frame = Frame::unpack(&self.body, self.version, body_at)
+            .map_err(|malformed| self.damage(body_at, frame, Flaw::Packed(malformed)))?;
+        self.check_first(&header)
+            .map_err(|flaw| self.damage(start, frame, flaw))?;
         self.chain = header.chain;
         self.next_frame += 1;
         (self.decoded, self.index, self.events) = (0, 0, header.events);
@@ -295,16 +345,21 @@ impl<S: Segments> Reader<S> {
             let found = header.chain;
             return Err((0, Flaw::Chain { expected, found }));
         }
-        // The first event says it again; it is decoded for good later.
-        let mut decoder = self.decoder.clone();
-        let first = decoder.decode(&mut Cursor::new(&self.body));
-        if let Ok(found) = first.map(|event| event.moment.branches)
-            && found != header.first_branches
-        {
-            let expected = header.first_branches;
-            return Err((0, Flaw::FirstBranches { expected, found }));
-        }
         Ok(())
+    }
+
+    /// The first event says again what the header says; it is decoded for good
+    /// later.
+    fn check_first(&self, header: &FrameHeader) -> Result<(), Flaw> {
+        let mut decoder = self.decoder.clone();
+        let first = decoder.decode(&mut Cursor::new(&self.frame.events));
+        match first.map(|event| event.moment.branches) {
+            Ok(found) if found != header.first_branches => Err(Flaw::FirstBranches {
+                expected: header.first_branches,
+                found,
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Goes on to the next segment; `false` if there is none.
@@ -344,8 +399,10 @@ impl<S: Segments> Reader<S> {
         })
     }
 
-    /// Checks a segment's header against what came before.
-    fn check_header(&self, header: &SegmentHeader) -> Result<(), Error> {
+    /// Checks a segment's header against what came before, and goes by its
+    /// version.
+    fn check_header(&mut self, header: &SegmentHeader) -> Result<(), Error> {
+        self.version = header.version;
         let flaw = if header.number != self.number {
             Flaw::Number {
                 expected: self.number,

@@ -12,7 +12,8 @@ use moment::Moment;
 use seal::Digest;
 
 use crate::frame::{FRAME_BODY_MAX, FrameHeader};
-use crate::segment::SegmentHeader;
+use crate::pack;
+use crate::segment::{FORMAT_VERSION, SegmentHeader};
 use crate::{Body, EVENT_BYTES_MAX, Encoder, EndReason, Event, Store};
 
 /// How a log is written.
@@ -47,7 +48,7 @@ impl Default for Options {
 
 /// Whatever the options say, an event fits into a frame that is not sealed.
 const FRAME_BYTES_MAX: usize = 512 << 10;
-const _: () = assert!(FRAME_BYTES_MAX + EVENT_BYTES_MAX <= FRAME_BODY_MAX);
+const _: () = assert!(FRAME_BYTES_MAX + EVENT_BYTES_MAX < FRAME_BODY_MAX);
 
 /// Why a log can't be written any further. All that was sealed before stays
 /// readable.
@@ -111,8 +112,8 @@ pub(crate) struct Sealer<S> {
     segment: u64,
     segment_bytes: Option<u64>,
     encoder: Encoder,
-    /// The frame in the making.
-    body: Vec<u8>,
+    /// The events of the frame in the making.
+    frame: Vec<u8>,
     events: u32,
     first_branches: u64,
     last: Option<Sealed>,
@@ -134,7 +135,7 @@ impl<S: Store> Sealer<S> {
             segment: 0,
             segment_bytes: None,
             encoder: Encoder::new(),
-            body: Vec::new(),
+            frame: Vec::new(),
             events: 0,
             first_branches: 0,
             last: None,
@@ -169,14 +170,14 @@ impl<S: Store> Sealer<S> {
             self.roll()?;
             self.first_branches = event.moment.branches;
         }
-        self.encoder.encode(event, &mut self.body);
+        self.encoder.encode(event, &mut self.frame);
         self.events += 1;
         self.last = Some(Sealed {
             moment: event.moment,
             vcpu: event.vcpu,
             check: event.check,
         });
-        if self.body.len() >= self.options.frame_bytes {
+        if self.frame.len() >= self.options.frame_bytes {
             self.seal()?;
         }
         Ok(())
@@ -187,15 +188,17 @@ impl<S: Store> Sealer<S> {
         if self.events == 0 {
             return Ok(());
         }
+        let body = pack::pack(&self.frame);
+        self.frame.clear();
         let header = FrameHeader::new(
             self.written.chain,
             self.written.frames,
             self.events,
             self.first_branches,
-            &self.body,
+            &body,
         );
         let mut bytes = header.encode().to_vec();
-        bytes.append(&mut self.body);
+        bytes.extend(body);
         self.append(&bytes)?;
         let segment_bytes = self.segment_bytes.get_or_insert_default();
         *segment_bytes += bytes.len() as u64;
@@ -231,7 +234,7 @@ impl<S: Store> Sealer<S> {
             true => Encoder::new(),
             false => Encoder::after(sealed.moment),
         };
-        self.body.clear();
+        self.frame.clear();
         self.events = 1;
         self.first_branches = sealed.moment.branches;
         let end = Event {
@@ -242,7 +245,7 @@ impl<S: Store> Sealer<S> {
                 reason: EndReason::LogFailed,
             },
         };
-        self.encoder.encode(&end, &mut self.body);
+        self.encoder.encode(&end, &mut self.frame);
         // Nothing is left to be done if any of this fails as well.
         if self.seal().is_err() {
             let _ = self.store.cut(whole);
@@ -258,6 +261,7 @@ impl<S: Store> Sealer<S> {
         self.sync()?;
         self.encoder = Encoder::new();
         self.begin(SegmentHeader {
+            version: FORMAT_VERSION,
             number: self.segment + 1,
             first_frame: self.written.frames,
             manifest: self.manifest,

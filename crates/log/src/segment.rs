@@ -5,7 +5,7 @@ use seal::{Digest, Digester};
 use crate::damage::Flaw;
 
 /// The version of the format that this program writes; it reads all up to it.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// How long a segment's header is.
 pub const SEGMENT_HEADER_BYTES: usize = 100;
@@ -17,6 +17,8 @@ const MAGIC: [u8; 8] = *b"\x89RVLOG\r\n";
 /// What a segment says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
+    /// The version of the format that it is written in.
+    pub(crate) version: u32,
     /// Its number, from 0.
     pub(crate) number: u64,
     /// The sequence number of its first frame.
@@ -31,6 +33,7 @@ impl SegmentHeader {
     /// That of a log's first segment.
     pub(crate) fn first(manifest: Digest) -> SegmentHeader {
         let mut header = SegmentHeader {
+            version: FORMAT_VERSION,
             number: 0,
             first_frame: 0,
             manifest,
@@ -51,7 +54,7 @@ impl SegmentHeader {
     pub(crate) fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
         bytes[0..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.version.to_le_bytes());
         put_crc(&mut bytes, 12);
         bytes[16..24].copy_from_slice(&self.number.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.first_frame.to_le_bytes());
@@ -61,18 +64,19 @@ impl SegmentHeader {
         bytes
     }
 
-    /// Reads a header of this version; of another, says which.
+    /// Reads a header of any version up to this one; of another, says which.
     pub(crate) fn decode(bytes: &[u8; SEGMENT_HEADER_BYTES]) -> Result<SegmentHeader, HeaderFlaw> {
         if bytes[0..8] != MAGIC {
             return Err(Flaw::Magic.into());
         }
         check_crc(bytes, 12)?;
         let version = u32_at(bytes, 8);
-        if version != FORMAT_VERSION {
+        if !(1..=FORMAT_VERSION).contains(&version) {
             return Err(HeaderFlaw::Version(version));
         }
         check_crc(bytes, 96)?;
         Ok(SegmentHeader {
+            version,
             number: u64_at(bytes, 16),
             first_frame: u64_at(bytes, 24),
             manifest: digest_at(bytes, 32),
@@ -137,6 +141,7 @@ mod tests {
     #[test]
     fn a_header_is_read_back() {
         let header = SegmentHeader {
+            version: FORMAT_VERSION,
             number: 3,
             first_frame: 1 << 40,
             manifest: Digest::of(b"manifest"),
@@ -149,9 +154,11 @@ mod tests {
     fn a_version_from_the_future_is_known_whatever_follows_it() {
         let mut bytes = [0x5a; SEGMENT_HEADER_BYTES];
         bytes[0..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&2u32.to_le_bytes());
+        let next = FORMAT_VERSION + 1;
+        bytes[8..12].copy_from_slice(&next.to_le_bytes());
         put_crc(&mut bytes, 12);
-        assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderFlaw::Version(2)));
+        let found = SegmentHeader::decode(&bytes);
+        assert_eq!(found, Err(HeaderFlaw::Version(next)));
     }
 
     #[test]

@@ -41,6 +41,12 @@ pub enum Malformed {
     /// A counter runs over 64 bits.
     #[error("a counter runs over")]
     Overflow,
+    /// A body has a form that does not exist.
+    #[error("there is no form {0} of a body")]
+    Form(u8),
+    /// A compressed body does not give the bytes that it promises.
+    #[error("what is compressed here is not as long as it says, or damaged")]
+    Packed,
     /// A digest is repeated that should be left out.
     #[error("a digest is repeated that should be left out")]
     Repeated,
