@@ -158,8 +158,6 @@ pub(crate) struct Entries {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FarEntry {
     pub(crate) entry: Offset,
-    /// The displacement of its jump to the block.
-    pub(crate) jump: Offset,
     /// Its page's number in [`Mapped`].
     pub(crate) page: Number,
 }
@@ -425,7 +423,7 @@ impl Blocks {
             }
         }
         if let Some(far) = block.entries.far {
-            code.patch(far.jump, routines.lost);
+            code.divert(far.entry, routines.lost);
         }
         self.leave_list(block.key, id, block.next);
         let slot = slot(block.key);

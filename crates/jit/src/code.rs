@@ -23,6 +23,9 @@ pub(crate) const BYTES: usize = 128 << 20;
 /// small pages.
 const LARGE_PAGE_BYTES: usize = 2 << 20;
 
+/// The opcode of JMP with a displacement of 32 bits.
+const JMP: u8 = 0xe9;
+
 /// Code memory.
 #[derive(Debug)]
 pub(crate) struct Code {
@@ -186,6 +189,12 @@ impl Code {
     pub(crate) fn patch(&mut self, at: Offset, target: Offset) {
         let displacement = target.wrapping_sub(at + 4);
         self.write(at, &displacement.to_le_bytes());
+    }
+
+    /// Makes what is executed at `at` a jump to `target`.
+    pub(crate) fn divert(&mut self, at: Offset, target: Offset) {
+        self.write(at, &[JMP]);
+        self.patch(at + 1, target);
     }
 
     /// The code from `from` to `to`, to look at.

@@ -116,13 +116,14 @@ impl Jit {
         let pending = pending.filter(|(_, link)| link.windowed == mode.windowed);
         let flags = pending.map_or(Where::Saved, |(_, link)| link.flags);
         let key = Key { start, mode, flags };
+        let is_near = pending.is_some_and(|(_, link)| !link.is_far);
+        let is_far = flags == Where::Saved && !is_near;
         let id = match self.blocks.find(key) {
             Some(id) => id,
-            None => self.translate(cpu, key, linear)?,
+            None => self.translate(cpu, key, linear, is_far)?,
         };
         self.see_second_page(cpu, id, linear)?;
-        let is_near = pending.is_some_and(|(_, link)| !link.is_far);
-        if flags == Where::Saved && !is_near {
+        if is_far {
             let Some(entry) =
                 self.blocks
                     .far_entry(&mut self.region, &mut self.code, &self.routines, id, linear)
@@ -172,6 +173,7 @@ impl Jit {
                 ended,
                 second: None,
                 roams,
+                far: None,
             });
         }
         // Its first instruction goes on in the next page.
@@ -188,14 +190,25 @@ impl Jit {
             ended,
             second: Some((page, number)),
             roams,
+            far: None,
         })
     }
 
-    fn translate(&mut self, cpu: &mut Cpu, key: Key, linear: Linear) -> Option<BlockId> {
+    /// `is_far`: it is found from another page.
+    fn translate(
+        &mut self,
+        cpu: &mut Cpu,
+        key: Key,
+        linear: Linear,
+        is_far: bool,
+    ) -> Option<BlockId> {
         if !self.heat.is_hot(key.start) {
             return None;
         }
-        let line = self.line(cpu, key, linear)?;
+        let mut line = self.line(cpu, key, linear)?;
+        if is_far {
+            line.far = self.blocks.mapped.number(key.start, key.mode.space);
+        }
         if !self.code.has_room(translate::CODE_BYTES_MAX) {
             self.clear(cpu);
             // The jump that led here is gone; so is the need for its flags.

@@ -51,6 +51,9 @@ pub(crate) struct Line {
     pub(crate) second: Option<(Physical, mapped::Number)>,
     /// It reaches for ever new pages: the fast TLB is better for it than windows.
     pub(crate) roams: bool,
+    /// It is found from another page: its own page's number among those that may be
+    /// mapped.
+    pub(crate) far: Option<mapped::Number>,
 }
 
 /// Translates the block `line`, which is to be number `id`, and places it.
@@ -65,6 +68,7 @@ pub(crate) fn translate(
     let second = line.second;
     let ended = line.ended;
     let has_windows = key.mode.windowed && !line.roams;
+    let far = line.far;
     let line = &line.insns[..];
     let mut info = InstructionInfoFactory::new();
     let effects: Vec<Effect> = line.iter().map(|d| Effect::of(&d.insn)).collect();
@@ -91,6 +95,7 @@ pub(crate) fn translate(
         },
     };
     let entries = translator.entries(
+        far,
         second.map(|(_, number)| number),
         line.iter().any(|d| simd::is_known(&d.insn, key.mode)),
         line.iter().any(|d| x87::is_known(&d.insn)),
@@ -134,8 +139,8 @@ pub(crate) fn translate(
     }
 }
 
-/// The way into the block at `start`, whose page is `number`, from other pages.
-/// It expects the linear address in `rcx`, where the guest's flags are saved.
+/// The way into the block at `start`, whose page is `number`, from other pages, for
+/// a block that has none of its own. It expects the linear address in `rcx`, where the guest's flags are saved.
 pub(crate) fn far_entry(
     start: Physical,
     number: mapped::Number,
@@ -146,18 +151,22 @@ pub(crate) fn far_entry(
     let mut asm = Asm::new(code.next(Section::Hot), code.next(Section::Cold));
     let entry = asm.here();
     let offset = i32::try_from(start.0 % PAGE_BYTES).expect("an offset in a page");
+    come_from_afar(&mut asm, offset, number, routines);
+    asm.jmp_to(branch);
+    code.place(&asm);
+    FarEntry {
+        entry,
+        page: number,
+    }
+}
+
+/// What a far entry does before it counts the branch: the linear address in `rcx`
+/// must be `offset` bytes from where page `number` is mapped.
+fn come_from_afar(asm: &mut Asm, offset: i32, number: mapped::Number, routines: &Routines) {
     asm.lea(INDEX, Mem::base(ADDRESS, -offset));
     asm.alu_load(Alu::Cmp, INDEX, Mem::frame(at::mapped(number)));
     asm.jcc_to(Condition::NOT_EQUAL, routines.lost);
     asm.store(Mem::frame(at::CODE_BASE), INDEX);
-    let to_block = asm.jmp();
-    asm.bind_to(to_block, branch);
-    code.place(&asm);
-    FarEntry {
-        entry,
-        jump: asm.offset_of(to_block),
-        page: number,
-    }
 }
 
 /// Length in bytes of a far entry at most.
@@ -204,6 +213,7 @@ impl Translator<'_> {
     /// The ways in.
     fn entries(
         &mut self,
+        far: Option<mapped::Number>,
         second: Option<mapped::Number>,
         has_simd: bool,
         has_x87: bool,
@@ -225,6 +235,12 @@ impl Translator<'_> {
             self.asm.jmp_to(stop);
             stop = near;
         }
+        // Here it falls into the way from its own page.
+        let far = far.map(|page| {
+            let entry = self.asm.here();
+            come_from_afar(&mut self.asm, i32::from(offset), page, self.routines);
+            FarEntry { entry, page }
+        });
         let branch = self.asm.here();
         if self.flags == Where::Saved {
             self.asm
@@ -250,11 +266,7 @@ impl Translator<'_> {
         if has_x87 && self.key.mode.x87 {
             self.enter_x87();
         }
-        Entries {
-            far: None,
-            branch,
-            plain,
-        }
+        Entries { far, branch, plain }
     }
 
     /// Goes on only while page `number` is mapped behind the block's own; leaves

@@ -42,6 +42,7 @@ fn text_in(mode: Mode, guest: &[u8]) -> Vec<String> {
         ended,
         second: None,
         roams: false,
+        far: None,
     };
     let mut code = Code::new(1 << 20).expect("memory for code");
     let routines = Routines::write(&mut code);
