@@ -10,7 +10,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::revirt::{Ran, Running, bare_kernel, command, on, replay, revirt, scratch, with};
+use crate::revirt::{
+    Ran, Running, bare_kernel, command, command_on_a_full_disk, on, replay, revirt, scratch, with,
+};
 
 /// 100 sectors.
 const BYTES: usize = 51_200;
@@ -334,26 +336,18 @@ fn a_qcow2_image_is_read_with_what_it_lies_on_and_one_that_lies_on_itself_is_ref
 #[test]
 fn a_full_disk_ends_the_recording_and_what_was_recorded_replays() {
     let (folder, dir) = scratch();
-    let path = image(folder.path());
+    let path = long_image(folder.path());
     let verb = [
         OsStr::new("record"),
         OsStr::new("--json"),
         OsStr::new("-o"),
         dir.as_os_str(),
     ];
-    // A limit on the length of files stands in for a disk that fills up: it is
-    // less than the guest writes, and more than is logged.
-    let script = "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\"";
-    let mut options = machine(text(&path));
-    // Translated code lies in a file, too, as the limit sees it.
-    options.extend(["--engine", "interp"].map(OsString::from));
-    let revirt = command(&with(&verb, options));
-    let mut shell = Command::new("sh");
-    shell
-        .args(["-c", script])
-        .arg(revirt.get_program())
-        .args(revirt.get_args());
-    let mut running = Running::start(&mut shell);
+    let arguments = with(&verb, machine(text(&path)));
+    let mut running = Running::start(&mut command_on_a_full_disk(&arguments));
+    // It reads all of the disk before it writes.
+    running.wait_for("sectors");
+    running.fill_disk();
     running.type_all(Vec::new());
     let recorded = running.end();
     let words = [

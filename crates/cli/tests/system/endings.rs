@@ -4,7 +4,10 @@ use std::ffi::OsStr;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::revirt::{Running, command, console_machine, on, record_console, replay, scratch, with};
+use crate::revirt::{
+    Running, command, command_on_a_full_disk, console_machine, on, record_console, replay, scratch,
+    with,
+};
 
 /// Records `input`; fails unless the recording ends for `reason` with `code`,
 /// and the replay ends the same way.
@@ -195,24 +198,16 @@ fn a_recording_that_was_killed_replays_up_to_there() {
 #[test]
 fn a_full_disk_ends_the_recording_and_what_was_sealed_replays() {
     let (_folder, dir) = scratch();
-    // A limit on the length of files stands in for a disk that fills up.
-    let script = "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\"";
     let verb = [
         OsStr::new("record"),
         OsStr::new("--json"),
         OsStr::new("-o"),
         dir.as_os_str(),
     ];
-    let mut options = console_machine();
-    // Translated code lies in a file, too, as the limit sees it.
-    options.extend(["--engine", "interp"].map(std::ffi::OsString::from));
-    let revirt = command(&with(&verb, options));
-    let mut shell = Command::new("sh");
-    shell
-        .args(["-c", script])
-        .arg(revirt.get_program())
-        .args(revirt.get_args());
-    let mut running = Running::start(&mut shell);
+    let arguments = with(&verb, console_machine());
+    let mut running = Running::start(&mut command_on_a_full_disk(&arguments));
+    running.wait_for("ready");
+    running.fill_disk();
     // The log is compressed: what fills it has no pattern.
     let noise = std::iter::successors(Some(1u32), |state| {
         Some(state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223))

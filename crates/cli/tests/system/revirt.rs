@@ -114,6 +114,19 @@ impl Running {
         std::thread::spawn(move || drop(stdin.write_all(&bytes)));
     }
 
+    /// From here on it may write no file longer than 32 KiB, which stands in for
+    /// a host's disk that fills up. Not from its start: the guest's memory is a
+    /// file, too, as the limit sees it.
+    pub(crate) fn fill_disk(&self) {
+        let process = self.child.id().to_string();
+        let mut limit = Command::new("prlimit");
+        limit.args(["--fsize=32768", "--pid", &process]);
+        let limited = limit
+            .status()
+            .expect("prlimit is there: apt-get install util-linux");
+        assert!(limited.success());
+    }
+
     /// Waits until it has printed `text`.
     pub(crate) fn wait_for(&mut self, text: &str) {
         while !String::from_utf8_lossy(&self.seen).contains(text) {
@@ -181,6 +194,22 @@ pub(crate) fn command<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
         .args(arguments)
         .env("REVIRT_GUESTS", guests().folder());
     command
+}
+
+/// The command, which gets an error, and no signal, where a file is too long.
+pub(crate) fn command_on_a_full_disk<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
+    let revirt = command(arguments);
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(revirt.get_program())
+        .args(revirt.get_args())
+        .envs(
+            revirt
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+    shell
 }
 
 /// Runs the command with nothing to read.
