@@ -118,6 +118,10 @@ pub(crate) struct Record {
     /// image any more
     #[arg(long, requires = "disk")]
     pub(crate) embed: bool,
+    /// Read all disk images as a whole before the guest starts, even those that
+    /// were read before and not changed since
+    #[arg(long, requires = "disk")]
+    pub(crate) read_disks: bool,
 }
 
 /// The machine. Without --kernel it is the default guest: Debian's kernel with

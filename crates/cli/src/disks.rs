@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Result, bail};
-use host::disk::{Disk, Format, Image, Overlay, Stamps};
+use host::disk::{Disk, Format, Image, Known, Overlay, Stamps};
 use log::Layout;
 use machine::{Backing, DiskConfig, Failed, MachineConfig, SECTOR_BYTES};
+use seal::Digest;
 use session::Recording;
 
 use crate::progress::Bar;
@@ -63,25 +64,60 @@ impl Drive {
     }
 }
 
-/// Opens the images of `options`, and looks at what is in them if their
-/// `contents` are to be known.
-pub(crate) fn open(options: &[DiskOption], contents: bool, report: &Report) -> Result<Vec<Drive>> {
+/// How the contents of images come to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contents {
+    /// Not at all.
+    Unknown,
+    /// By reading them, unless that was done before and they are as they were.
+    Known,
+    /// By reading them.
+    Read,
+}
+
+/// Opens the images of `options`, and looks at what is in them as `contents`
+/// says.
+pub(crate) fn open(
+    options: &[DiskOption],
+    contents: Contents,
+    report: &Report,
+) -> Result<Vec<Drive>> {
     let drives = options.iter().enumerate().map(|(number, option)| {
         let image = Image::open(&option.path, option.format)?;
-        let digest = contents.then(|| {
-            let bar = Bar::new(&format!("reading {}", image.path().display()), report);
-            image.digest(&mut |done, of| bar.set(done, of))
-        });
+        let digest = digest(&image, contents, report)?;
         let serial = option.serial.clone();
         let config = DiskConfig {
             sectors: image.sectors(),
             is_read_only: option.is_read_only,
             serial: serial.unwrap_or_else(|| format!("disk{number}")),
-            contents: digest.transpose()?,
+            contents: digest,
         };
         Ok(Drive { image, config })
     });
     drives.collect()
+}
+
+/// The digest of what is in `image`, if it is wanted.
+fn digest(
+    image: &Image,
+    contents: Contents,
+    report: &Report,
+) -> Result<Option<Digest>, host::disk::Error> {
+    let known = Known::of_the_user();
+    let path = image.path().display();
+    let found = match contents {
+        Contents::Unknown => return Ok(None),
+        Contents::Known => known.digest_of(image),
+        Contents::Read => None,
+    };
+    if found.is_some() {
+        report.note(&format!("{path} was read before and has not changed since"));
+        return Ok(found);
+    }
+    let bar = Bar::new(&format!("reading {path}"), report);
+    known
+        .learn(image, &mut |done, of| bar.set(done, of))
+        .map(Some)
 }
 
 /// What the machine's configuration says of `drives`.
@@ -168,7 +204,7 @@ pub(crate) fn recorded(
     bases: &[DiskOption],
     report: &Report,
 ) -> Result<Vec<Box<dyn Backing>>> {
-    let mut bases = open(bases, true, report)?;
+    let mut bases = open(bases, Contents::Read, report)?;
     let disks = &recording.manifest().disks;
     let configs = &recording.config().disks;
     let images = disks

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use session::{About, Ended, How, OnReset, Seconds};
 
 use crate::args::{Engine, Machine, Record, Run};
-use crate::disks;
+use crate::disks::{self, Contents};
 use crate::exit::Exit;
 use crate::kernel;
 use crate::network;
@@ -38,7 +38,7 @@ fn engine_name(engine: EngineKind) -> &'static str {
 
 pub(crate) fn run(arguments: &Run, report: &Report) -> Result<Exit> {
     let engine = engine(arguments.machine.engine);
-    let drives = disks::open(&arguments.machine.disk, false, report)?;
+    let drives = disks::open(&arguments.machine.disk, Contents::Unknown, report)?;
     let cards = network::cards(&arguments.machine)?;
     let (config, images) = kernel::machine(&arguments.machine, &drives, &cards, report)?;
     let disks = disks::forgotten(drives)?;
@@ -59,7 +59,7 @@ pub(crate) fn record(arguments: &Record, report: &Report) -> Result<Exit> {
     if dir.symlink_metadata().is_ok() {
         return Err(session::Error::Exists(dir.clone()).into());
     }
-    let drives = disks::open(&arguments.machine.disk, true, report)?;
+    let drives = disks::open(&arguments.machine.disk, contents(arguments), report)?;
     let cards = network::cards(&arguments.machine)?;
     let (config, images) = kernel::machine(&arguments.machine, &drives, &cards, report)?;
     let stamps = disks::stamps(&drives);
@@ -97,6 +97,15 @@ pub(crate) fn record(arguments: &Record, report: &Report) -> Result<Exit> {
         counts = statistics::lines(counts),
     );
     Ok(report.finish(exit(&ended), &text, fields(&ended, counts)))
+}
+
+/// A copy goes into the recording for good: of that, nothing is taken on trust.
+fn contents(arguments: &Record) -> Contents {
+    if arguments.read_disks || arguments.embed {
+        Contents::Read
+    } else {
+        Contents::Known
+    }
 }
 
 fn how(arguments: &Machine, engine: EngineKind) -> How {

@@ -194,6 +194,33 @@ fn an_image_that_was_changed_is_told_apart() {
 }
 
 #[test]
+fn an_image_that_was_read_before_is_not_read_again_until_it_changes() {
+    let (folder, _) = scratch();
+    let path = image(folder.path());
+    // Files that were changed just now are read in any case.
+    std::thread::sleep(std::time::Duration::from_millis(3100));
+    let record = |name: &str, more: &[&str]| {
+        let dir = folder.path().join(name);
+        let verb = [OsStr::new("record"), OsStr::new("-o"), dir.as_os_str()];
+        let mut options = machine(text(&path));
+        options.extend(more.iter().map(OsString::from));
+        let mut command = command(&with(&verb, options));
+        let mut running = Running::start(command.env("XDG_CACHE_HOME", folder.path()));
+        running.type_all(Vec::new());
+        let is_trusted = running.end().stderr.contains("was read before");
+        (dir, is_trusted)
+    };
+    assert!(!record("first", &[]).1);
+    let (second, is_trusted) = record("second", &[]);
+    assert!(is_trusted);
+    replay(&second, &[]).expect(0);
+    assert!(!record("third", &["--read-disks"]).1);
+    let bytes = fs::read(&path).expect("it was made");
+    fs::write(&path, bytes).expect("there is room");
+    assert!(!record("fourth", &[]).1);
+}
+
+#[test]
 fn an_embedded_disk_needs_no_image_and_is_verified() {
     let (folder, dir) = scratch();
     let path = image(folder.path());

@@ -14,6 +14,7 @@ mod boot;
 mod embed;
 mod error;
 mod image;
+mod known;
 mod lock;
 mod overlay;
 mod qcow2;
@@ -29,6 +30,7 @@ use devices::{Backing, Failed, SECTOR_BYTES};
 pub use boot::{BootError, Bootable, bootable};
 pub use error::Error;
 pub use image::{Format, Image, Progress};
+pub use known::Known;
 pub use overlay::{Overlay, Position};
 pub use stamp::Stamps;
 
