@@ -4,6 +4,7 @@
 
 mod bench;
 mod ci;
+mod cloud;
 mod demo;
 mod lint;
 mod process;

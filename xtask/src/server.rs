@@ -1,5 +1,6 @@
 //! `docs/server.md`, by itself: a Debian server is built, recorded while it is visited, replayed and verified.
 
+use crate::cloud;
 use crate::process::{revirt, target_folder};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
@@ -26,18 +27,26 @@ pub(crate) struct Options {
     /// A command that root runs over SSH.
     #[arg(long, default_value = "systemctl is-system-running; uname -r")]
     command: String,
+    /// On a disk as clouds hand it out: GPT, an EFI system partition, the generic kernel, qcow2 on qcow2. Needs qemu-utils,
+    /// fdisk and dosfstools.
+    #[arg(long)]
+    cloud: bool,
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let revirt = revirt()?;
     let began = Instant::now();
-    let server = guests::Guests::of_the_tree(|line| eprintln!("{line}")).server()?;
-    say("the image is there", began);
     let folder = target_folder().join("server");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
     fs::create_dir_all(&folder)?;
+    let server = if options.cloud {
+        cloud::server(&folder)?
+    } else {
+        guests::Guests::of_the_tree(|line| eprintln!("{line}")).server()?
+    };
+    say("the image is there", began);
     let (web, ssh) = (free_port()?, free_port()?);
     let recording = folder.join("visit");
     let console = folder.join("console");
