@@ -59,6 +59,12 @@ pub(crate) fn record(arguments: &Record, report: &Report) -> Result<Exit> {
     if dir.symlink_metadata().is_ok() {
         return Err(session::Error::Exists(dir.clone()).into());
     }
+    // Known before a large image is read, not after.
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(Err(source)) = parent.map(std::fs::metadata) {
+        let path = dir.clone();
+        return Err(session::Error::Write { path, source }.into());
+    }
     let drives = disks::open(&arguments.machine.disk, contents(arguments), report)?;
     let cards = network::cards(&arguments.machine)?;
     let (config, images) = kernel::machine(&arguments.machine, &drives, &cards, report)?;

@@ -13,7 +13,7 @@ pub enum Error {
     #[error("{0}: this is a bug of the engine; please report it with the recording")]
     Engines(Box<machine::Disagreement>),
     /// Something could not be written.
-    #[error("{path} can't be written ({source}): check that there is room and that you may write there", path = path.display())]
+    #[error("{path} can't be written ({source}): check that its directory exists, that you may write there and that there is room", path = path.display())]
     Write {
         /// The file or directory.
         path: PathBuf,

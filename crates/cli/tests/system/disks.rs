@@ -8,7 +8,6 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::revirt::{
     Ran, Running, bare_kernel, command, command_on_a_full_disk, on, replay, revirt, scratch, with,
@@ -295,6 +294,28 @@ fn images_that_are_none() {
     let holder = File::open(&file).expect("it is there");
     holder.lock().expect("nobody has it");
     refused(text(&file), &["locked by another process", "use a copy"]);
+}
+
+#[test]
+fn a_place_that_can_t_be_written_is_told_with_a_way_out() {
+    let (folder, dir) = scratch();
+    let path = image(folder.path());
+    let nowhere = folder.path().join("nowhere/recording");
+    let words = ["nowhere/recording", "check that its directory exists"];
+    says(record(&nowhere, text(&path), &[]), 2, &words);
+
+    record(&dir, text(&path), &[]).expect(0);
+    let replay = [OsStr::new("replay"), OsStr::new("--json"), dir.as_os_str()];
+    for arguments in [
+        replay.map(OsString::from).to_vec(),
+        with(&["run", "--json"], machine(text(&path))),
+    ] {
+        let mut command = command(&arguments);
+        // Not even root may write there.
+        let mut running = Running::start(command.env("TMPDIR", "/proc"));
+        running.type_all(Vec::new());
+        says(running.end(), 2, &["/proc", "TMPDIR"]);
+    }
 }
 
 #[test]

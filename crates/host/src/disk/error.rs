@@ -108,8 +108,16 @@ pub enum Error {
         /// The digest it has.
         found: Digest,
     },
+    /// There is no place for what is forgotten afterwards.
+    #[error("what the guest writes to its disks can't be kept in {path} ({source}): name a directory with room in TMPDIR", path = path.display())]
+    Scratch {
+        /// The directory.
+        path: PathBuf,
+        /// What the host says.
+        source: io::Error,
+    },
     /// An overlay or a copy can't be made.
-    #[error("{path} can't be written ({source}): check that there is room and that you may write there", path = path.display())]
+    #[error("{path} can't be written ({source}): check that its directory exists, that you may write there and that there is room", path = path.display())]
     Write {
         /// The file.
         path: PathBuf,

@@ -107,7 +107,7 @@ impl Overlay {
     /// recorded, and for a replay.
     pub fn scratch() -> Result<Overlay, Error> {
         let unnamed = || {
-            tempfile::tempfile().map_err(|source| Error::Write {
+            tempfile::tempfile().map_err(|source| Error::Scratch {
                 path: std::env::temp_dir(),
                 source,
             })
