@@ -63,7 +63,7 @@ const WINDOWS: usize = 16;
 const PAGES_MAX: usize = 24_000;
 /// Pages that are shown with a neighbour at most, on either side.
 const AROUND: usize = 128;
-/// With more to be hidden than this everything is.
+/// With more ranges to be hidden than this, everything is.
 const DUE_MAX: usize = 1 << 12;
 /// Length in bytes of the longest access.
 const ACCESS_BYTES_MAX: u64 = 32;
@@ -280,12 +280,13 @@ impl Windows {
         ranges.extend_from_slice(&dropped.ranges);
         if dropped.writes {
             self.writable.clear();
-            writes.extend(self.views.keys());
+            let shown = self.views.iter().filter(|(_, view)| view.write);
+            writes.extend(shown.map(|(&page, _)| page));
         }
         for physical in &dropped.writes_to {
             writes.extend(self.writable.remove(&physical.0).into_iter().flatten());
         }
-        if ranges.len() + writes.len() > DUE_MAX {
+        if ranges.len() > DUE_MAX || writes.len() > PAGES_MAX + DUE_MAX {
             self.due = Due::All;
         }
     }
@@ -302,27 +303,34 @@ impl Windows {
         // Cutting a mapping makes two, and the host may have no more to give.
         let done = match std::mem::take(&mut self.due) {
             Due::All => None,
-            Due::Some { ranges, writes } => self.take_back(&ranges, &writes).ok(),
+            Due::Some { ranges, writes } => self.take_back(&ranges, writes).ok(),
         };
         if done.is_none() {
             self.close(region);
         }
     }
 
-    fn take_back(&mut self, ranges: &[(Linear, u64)], writes: &[u64]) -> io::Result<()> {
+    fn take_back(&mut self, ranges: &[(Linear, u64)], mut writes: Vec<u64>) -> io::Result<()> {
         for &(start, bytes) in ranges {
             self.hide(start.0, bytes)?;
         }
-        writes.iter().try_for_each(|&page| self.protect(page))
+        writes.sort_unstable();
+        writes.dedup();
+        writes.retain(|page| self.views.get(page).is_some_and(|view| view.write));
+        self.protect(&writes)
     }
 
-    /// Lets `page`, if it is shown, no longer be stored to.
-    fn protect(&mut self, page: u64) -> io::Result<()> {
-        let place = self.place(page, PAGE_BYTES);
-        let view = self.views.get_mut(&page).filter(|view| view.write);
-        if let (Some(place), Some(view), Some(reserved)) = (place, view, &self.reserved) {
-            reserved.protect(place)?;
-            view.write = false;
+    /// Lets `pages`, which are shown, no longer be stored to. They ascend.
+    fn protect(&mut self, pages: &[u64]) -> io::Result<()> {
+        for run in pages.chunk_by(are_neighbours) {
+            if let (Some(place), Some(reserved)) = (self.place(run), &self.reserved) {
+                reserved.protect(place)?;
+            }
+        }
+        for page in pages {
+            self.views
+                .entry(*page)
+                .and_modify(|view| view.write = false);
         }
         Ok(())
     }
@@ -335,10 +343,8 @@ impl Windows {
             .range(start..=last)
             .map(|(&page, _)| page)
             .collect();
-        let are_neighbours = |a: &u64, b: &u64| a + PAGE_BYTES == *b && chunk(*a) == chunk(*b);
         for run in pages.chunk_by(are_neighbours) {
-            let place = self.place(run[0], run.len() as u64 * PAGE_BYTES);
-            if let (Some(place), Some(reserved)) = (place, &self.reserved) {
+            if let (Some(place), Some(reserved)) = (self.place(run), &self.reserved) {
                 reserved.hide(place)?;
             }
         }
@@ -348,14 +354,14 @@ impl Windows {
         Ok(())
     }
 
-    /// Where `bytes` bytes from `page` on, which is shown, are.
-    fn place(&self, page: u64, bytes: u64) -> Option<Place> {
-        let chunk = chunk(page);
+    /// Where `run` is, pages that are shown, one behind the other.
+    fn place(&self, run: &[u64]) -> Option<Place> {
+        let chunk = chunk(*run.first()?);
         let window = self.chunks.iter().position(|&shown| shown == chunk)?;
         Some(Place {
             window,
-            offset: page % CHUNK_BYTES,
-            bytes,
+            offset: run[0] % CHUNK_BYTES,
+            bytes: run.len() as u64 * PAGE_BYTES,
         })
     }
 
@@ -382,6 +388,11 @@ impl Windows {
         chunks[..USER_CHUNKS].fill(NONE);
         EDGES.into_iter().for_each(|chunk| chunks[chunk] = NONE);
     }
+}
+
+/// Whether page `b` follows page `a` in the same chunk.
+fn are_neighbours(a: &u64, b: &u64) -> bool {
+    a + PAGE_BYTES == *b && chunk(*a) == chunk(*b)
 }
 
 /// The chunk of an address of user space.
