@@ -8,7 +8,9 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use rustix::process::{Resource, getrlimit};
 
 use crate::asm::{Asm, Section};
 
@@ -50,6 +52,11 @@ unsafe impl Send for Code {}
 impl Code {
     /// Empty code memory of `bytes` bytes.
     pub(crate) fn new(bytes: usize) -> std::io::Result<Code> {
+        // To make a longer file than the host allows would raise a signal.
+        let longest = getrlimit(Resource::Fsize).current;
+        if longest.is_some_and(|longest| longest < bytes as u64) {
+            return Err(Errno::FBIG.into());
+        }
         let file = memfd_create(c"translated code", MemfdFlags::CLOEXEC)?;
         ftruncate(&file, bytes as u64)?;
         let map = |access: ProtFlags| {

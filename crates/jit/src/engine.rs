@@ -25,7 +25,7 @@ use crate::window::Windows;
 pub enum Error {
     /// The host gave no memory for code or tables.
     #[error(
-        "the host gave no memory for translated code: use `--engine interp`, or allow executable mappings"
+        "the host gave no memory for translated code: use `--engine interp`, or allow executable mappings, and files of 128 MiB (`ulimit -f`)"
     )]
     Memory(#[from] std::io::Error),
 }
@@ -99,7 +99,7 @@ impl Jit {
     /// The translated block at `rip`: translated now, if the code has become
     /// hot; linked with the jump that led here.
     fn find(&mut self, cpu: &mut Cpu, pending: Option<(SiteId, Link)>) -> Option<BlockId> {
-        let mode = Mode::of(cpu)?.with_windows(self.windows.are_on(cpu.branches));
+        let mode = Mode::of(cpu)?.with_windows(self.windows.are_on(cpu));
         let last = &mut self.modes[mode.part()];
         if *last != Some(mode) {
             *last = Some(mode);

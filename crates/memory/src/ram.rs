@@ -7,7 +7,8 @@ use std::ptr::NonNull;
 
 use rustix::fs::{MemfdFlags, SeekFrom, ftruncate, memfd_create, seek};
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use rustix::process::{Resource, getrlimit};
 use x86::{PAGE_BYTES, Physical};
 
 use crate::flag;
@@ -59,8 +60,8 @@ words!(u8, u16, u32, u64, u128);
 #[derive(Debug)]
 pub struct Ram {
     base: NonNull<u8>,
-    /// What is mapped there.
-    file: OwnedFd,
+    /// What is mapped there; `None`: memory that no file holds.
+    file: Option<OwnedFd>,
     mapped_bytes: u64,
     size_bytes: u64,
     pages: Pages,
@@ -88,21 +89,23 @@ impl Ram {
         };
         let length =
             usize::try_from(mapped_bytes).map_err(|e| map_error(std::io::Error::other(e)))?;
-        let file = memfd_create(c"guest memory", MemfdFlags::CLOEXEC)
-            .and_then(|file| ftruncate(&file, mapped_bytes).map(|()| file))
-            .map_err(|errno| map_error(errno.into()))?;
-        // SAFETY: a mapping of a file that nobody else has, at an address of the
-        // kernel's choice, aliases nothing. NORESERVE: a guest rarely touches all
-        // it has.
+        let file = file(mapped_bytes).map_err(|errno| map_error(errno.into()))?;
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        let anywhere = std::ptr::null_mut();
+        // SAFETY: a mapping of fresh memory, or of a file that nobody else has, at
+        // an address of the kernel's choice, aliases nothing. NORESERVE: a guest
+        // rarely touches all it has.
         let base = unsafe {
-            mmap(
-                std::ptr::null_mut(),
-                length,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED | MapFlags::NORESERVE,
-                &file,
-                0,
-            )
+            match &file {
+                Some(file) => {
+                    let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+                    mmap(anywhere, length, access, flags, file, 0)
+                }
+                None => {
+                    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+                    mmap_anonymous(anywhere, length, access, flags)
+                }
+            }
         }
         .map_err(|errno| map_error(errno.into()))?;
         // SAFETY: the mapping is ours, and this changes nothing but its speed:
@@ -291,16 +294,17 @@ impl Ram {
     /// Where the file holds anything, as (start, end): what the host has swapped
     /// out counts, too.
     fn stretches(&self) -> Result<Vec<(u64, u64)>, Errno> {
+        let file = self.file.as_ref().ok_or(Errno::NOTSUP)?;
         let mut stretches = Vec::new();
         let mut at = 0;
         while at < self.mapped_bytes {
-            let start = match seek(&self.file, SeekFrom::Data(at)) {
+            let start = match seek(file, SeekFrom::Data(at)) {
                 Ok(start) => start,
                 // There is nothing further.
                 Err(Errno::NXIO) => break,
                 Err(errno) => return Err(errno),
             };
-            at = seek(&self.file, SeekFrom::Hole(start))?;
+            at = seek(file, SeekFrom::Hole(start))?;
             stretches.push((start, at));
         }
         Ok(stretches)
@@ -313,9 +317,10 @@ impl Ram {
     }
 
     /// The file that is mapped there: guest-physical addresses are offsets in
-    /// it. For a translator, which maps pages of it once more.
-    pub fn file(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+    /// it. For a translator, which maps pages of it once more. `None` where the
+    /// host limits files to less (`ulimit -f`).
+    pub fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(AsFd::as_fd)
     }
 
     fn check(&self, start: Physical, bytes: u64) -> Result<(), Error> {
@@ -338,6 +343,18 @@ impl Ram {
         // and the mapping's length fits an isize.
         unsafe { self.base.as_ptr().add(at.0 as usize) }
     }
+}
+
+/// A file in memory of `bytes` bytes, which nobody else has. `None`: files mustn't
+/// be as long; to try would raise a signal.
+fn file(bytes: u64) -> Result<Option<OwnedFd>, Errno> {
+    let longest = getrlimit(Resource::Fsize).current;
+    if longest.is_some_and(|longest| longest < bytes) {
+        return Ok(None);
+    }
+    let file = memfd_create(c"guest memory", MemfdFlags::CLOEXEC)?;
+    ftruncate(&file, bytes)?;
+    Ok(Some(file))
 }
 
 /// Out of the way of [`Ram::load`], which is everywhere.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use crate::revirt::{bare_kernel, guests, record_console, revirt, scratch};
 
@@ -157,6 +158,28 @@ fn memory_that_is_absurd() {
         let option = format!("--memory={size}");
         refused(&["run", "--kernel", text(&kernel), &option], &[]);
     }
+}
+
+#[test]
+fn files_that_must_be_short() {
+    let kernel = bare_kernel("hello");
+    let limited = |engine: &str| {
+        let revirt = env!("CARGO_BIN_EXE_revirt");
+        let command = r#"ulimit -f 1000; exec "$0" run --kernel "$1" --engine "$2""#;
+        Command::new("sh")
+            .args(["-c", command, revirt, text(&kernel), engine])
+            .stdin(Stdio::null())
+            .output()
+            .expect("there is a shell")
+    };
+    // It would need a file for translated code.
+    let ran = limited("jit");
+    let told = String::from_utf8_lossy(&ran.stderr);
+    assert!(
+        told.contains("ulimit -f") && told.contains("--engine interp"),
+        "{told}"
+    );
+    assert!(limited("interp").status.success());
 }
 
 #[test]

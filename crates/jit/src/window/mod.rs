@@ -146,10 +146,9 @@ impl Windows {
         }
     }
 
-    /// Whether the present address space is worth windows. `branches`: how many
-    /// have retired.
-    pub(crate) fn are_on(&self, branches: u64) -> bool {
-        self.reserved.is_some() && self.worth.are_on(branches)
+    /// Whether there can be windows, and the present address space is worth them.
+    pub(crate) fn are_on(&self, cpu: &Cpu) -> bool {
+        self.reserved.is_some() && self.worth.are_on(cpu.branches) && cpu.ram.file().is_some()
     }
 
     /// Counts that `site` in block `id` has missed.
@@ -245,8 +244,8 @@ impl Windows {
             bytes: views.len() as u64 * PAGE_BYTES,
         };
         let View { page, write } = views[0];
-        if let Some(reserved) = &self.reserved {
-            reserved.show(place, cpu.ram.file(), page, write)?;
+        if let (Some(reserved), Some(file)) = (&self.reserved, cpu.ram.file()) {
+            reserved.show(place, file, page, write)?;
         }
         self.shown += views.len() as u64;
         for (n, &view) in (0u64..).zip(views) {
