@@ -17,8 +17,9 @@ use crate::{Arrival, Error, Room, World};
 
 /// A busy guest's clock is sampled this often, in host time spent running it.
 const SAMPLE_NS: u64 = 300_000_000;
-/// All of the machine is checked this often, in host time spent running it.
-const EPOCH_NS: u64 = 1_500_000_000;
+/// All of the machine is checked this often, in host time spent running it; less
+/// often where that would take more than a hundredth of the time, but this often.
+const EPOCH_NS: [u64; 2] = [1_500_000_000, 6_000_000_000];
 /// A guest that wakes with its clock so far behind gets a sample. One that is
 /// less behind, because the host woke us late, catches up by itself: it waits
 /// for no timer until it has. So a loaded host doesn't fill an idle guest's log.
@@ -75,6 +76,8 @@ pub(crate) struct Live<'a> {
     /// `busy_ns` at the last sample, and at the last epoch.
     sampled_ns: u64,
     checked_ns: u64,
+    /// From the last epoch to the next.
+    epoch_ns: u64,
 }
 
 /// Why the loop ended.
@@ -100,6 +103,7 @@ impl<'a> Live<'a> {
             busy_ns: 0,
             sampled_ns: 0,
             checked_ns: 0,
+            epoch_ns: EPOCH_NS[0],
         }
     }
 
@@ -157,17 +161,26 @@ impl<'a> Live<'a> {
             if self.busy_ns - self.sampled_ns >= SAMPLE_NS {
                 self.sample()?;
             }
-            if self.busy_ns - self.checked_ns >= EPOCH_NS {
-                self.checked_ns = self.busy_ns;
-                self.tape
-                    .as_mut()
-                    .map_or(Ok(()), |tape| tape.epoch(self.machine))?;
+            if self.busy_ns - self.checked_ns >= self.epoch_ns {
+                self.check()?;
             }
             let stop = self.slice()?;
             if let Some(end) = self.follow(stop)? {
                 return Ok(end);
             }
         }
+    }
+
+    /// Checks all of the machine.
+    fn check(&mut self) -> Result<(), Error> {
+        self.checked_ns = self.busy_ns;
+        if let Some(tape) = &mut self.tape {
+            let began_ns = self.world.now_ns();
+            tape.epoch(self.machine)?;
+            let took_ns = self.world.now_ns() - began_ns;
+            self.epoch_ns = (100 * took_ns).clamp(EPOCH_NS[0], EPOCH_NS[1]);
+        }
+        Ok(())
     }
 
     /// Runs the guest for a slice, and shows what it printed.
