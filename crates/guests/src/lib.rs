@@ -20,6 +20,7 @@
 //! | `tools-initrd/initrd` | the second guest's initramfs: the default guest's, and these |
 //! | `server/server.img` | a Debian server, as a disk; `server.img.key` opens it |
 //! | `passt/usr` | the program that makes a guest's network |
+//! | `busybox/busybox` | the default guest's programs, for use on the host |
 //! | `kernels/NAME.elf` | bare-metal Multiboot 1 kernels |
 //! | `*/made-from` | what a part was made from: package or sources, by name and digest |
 
@@ -323,6 +324,24 @@ impl Guests {
             Ok(unpacked.identity)
         })?;
         Ok(part.join("usr/bin"))
+    }
+
+    /// Debian's static busybox, for tests that want its programs on the host: not every host has `ip`, or a `ping`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn busybox(&self) -> Result<PathBuf, Error> {
+        let part = self.part(
+            "busybox",
+            "busybox-static, as Debian has it",
+            |scratch, output| {
+                (self.say)("Fetching Debian's busybox ...");
+                let unpacked = Apt::new(scratch).unpack("busybox-static")?;
+                move_file(&unpacked.root.join("bin/busybox"), &output.join("busybox"))?;
+                Ok(unpacked.identity)
+            },
+        )?;
+        Ok(part.join("busybox"))
     }
 
     fn default_part(&self) -> Result<PathBuf, Error> {

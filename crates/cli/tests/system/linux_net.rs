@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::linux_disks::md5sum;
 use crate::revirt::{Ran, Running, command, console_machine, guests, on, scratch, with};
 
-const LIMIT: Duration = Duration::from_secs(400);
+pub(crate) const LIMIT: Duration = Duration::from_secs(400);
 
 /// `PATH`, with `folder` in front.
 fn path_with(folder: &Path) -> OsString {
@@ -32,17 +32,30 @@ fn record(dir: &Path, program: &str, options: &[&str]) -> Running {
 }
 
 fn record_with(tools: &Path, dir: &Path, program: &str, options: &[&str]) -> Running {
+    record_of(dir, program, options, |mut command| {
+        command.env("PATH", path_with(tools));
+        command
+    })
+}
+
+/// The same, by the command that `dress` makes of ours.
+pub(crate) fn record_of(
+    dir: &Path,
+    program: &str,
+    options: &[&str],
+    dress: impl FnOnce(Command) -> Command,
+) -> Running {
     let append = format!("console=ttyS0 quiet revirt.run=\"{program}\"");
     let place = dir.to_str().expect("a plain path");
     let arguments = ["record", "--json", "--append", &append, "-o", place];
-    let mut command = command(&[&arguments[..], options].concat());
-    let mut running = Running::start(command.env("PATH", path_with(tools))).within(LIMIT);
+    let command = command(&[&arguments[..], options].concat());
+    let mut running = Running::start(&mut dress(command)).within(LIMIT);
     running.type_all(Vec::new());
     running
 }
 
 /// Replays `dir` on `engines`, without any program in reach, and compares.
-fn assert_replays(dir: &Path, recorded: &Ran, engines: &[&str]) {
+pub(crate) fn assert_replays(dir: &Path, recorded: &Ran, engines: &[&str]) {
     for engine in engines {
         let place = dir.to_str().expect("a plain path");
         let mut command = command(&["replay", "--json", "--engine", engine, place]);
@@ -56,15 +69,30 @@ fn assert_replays(dir: &Path, recorded: &Ran, engines: &[&str]) {
 }
 
 /// The sums that `md5sum` printed.
-fn sums(ran: &Ran) -> Vec<String> {
+pub(crate) fn sums(ran: &Ran) -> Vec<String> {
     let text = ran.text().replace('\r', "");
     let sums = text.lines().filter_map(|line| line.strip_suffix("  -"));
     sums.map(str::to_owned).collect()
 }
 
 /// The numbers to `last`, a line each: what `seq 1 LAST` prints.
-fn numbers(last: u32) -> String {
+pub(crate) fn numbers(last: u32) -> String {
     (1..=last).map(|n| format!("{n}\n")).collect()
+}
+
+/// Whether the link of the only card was up, each time that this is in the log.
+pub(crate) fn links(dir: &Path) -> Vec<bool> {
+    let log = on("log", dir, &["--kind", "input"]).expect(0).json();
+    let events = log["events"].as_array().expect("there are events");
+    let links = events.iter().filter(|event| event["door"] == "link");
+    let is_up = |text: &str| match text {
+        "\\x00\\x00" => false,
+        "\\x00\\x01" => true,
+        other => panic!("what is {other}?"),
+    };
+    links
+        .map(|event| is_up(event["text"].as_str().expect("a text")))
+        .collect()
 }
 
 /// A port that nobody has now.
@@ -187,11 +215,7 @@ fn a_guest_whose_passt_dies_goes_on_without_a_link() {
     assert!(recorded.text().contains("the link is down"));
     assert_eq!(recorded.json()["reason"], "powered-off");
     assert_replays(&dir, &recorded, &["jit"]);
-    let log = on("log", &dir, &["--kind", "input"]).expect(0).json();
-    let events = log["events"].as_array().expect("there are events");
-    let links = events.iter().filter(|event| event["door"] == "link");
-    let texts: Vec<&str> = links.filter_map(|event| event["text"].as_str()).collect();
-    assert_eq!(texts, ["\\x00\\x01", "\\x00\\x00"], "put in, pulled out");
+    assert_eq!(links(&dir), [true, false], "put in, pulled out");
 }
 
 #[test]
@@ -226,13 +250,118 @@ fn a_hostile_peer_sends_frames_of_all_lengths_and_then_nonsense() {
     assert_replays(&dir, &recorded, &["jit"]);
 }
 
+/// A broadcast of nothing much, behind its length.
+fn broadcast() -> Vec<u8> {
+    let frame = [&[0xff; 6][..], &[0x52, 0x56, 0, 0, 0, 9], &[0; 48]].concat();
+    [&60u32.to_be_bytes()[..], &frame].concat()
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "boots Linux: needs a release build")]
+fn a_peer_that_dies_within_a_frame_leaves_its_place_to_one_that_sends_in_pieces() {
+    let (folder, dir) = scratch();
+    let path = folder.path().join("wire");
+    let listener = UnixListener::bind(&path).expect("there is room");
+    let net = format!("socket={}", path.display());
+    let program = "cd /sys/class/net/eth0; until [ $(cat statistics/rx_packets) = 1 ]; do sleep 1; done; \
+                   echo one came; while [ $(cat carrier) = 1 ]; do sleep 1; done; echo now down; \
+                   until [ $(cat carrier) = 1 ]; do sleep 1; done; echo up again; \
+                   until [ $(cat statistics/rx_packets) = 3 ]; do sleep 1; done; echo three came";
+    let mut running = record(&dir, program, &["--net", &net]);
+    let (mut first, _) = listener.accept().expect("it connects");
+    drop(listener);
+    running.wait_for("ReVirt guest ready");
+    let frame = broadcast();
+    first.write_all(&frame).expect("the other end reads");
+    running.wait_for("one came");
+    first.write_all(&frame[..40]).expect("the other end reads");
+    drop(first);
+    // It looks once a second.
+    running.wait_for("now down");
+    let mut second = connect(&path);
+    running.wait_for("up again");
+    for piece in [&frame, &frame]
+        .into_iter()
+        .flat_map(|frame| frame.chunks(7))
+    {
+        second.write_all(piece).expect("the other end reads");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let recorded = running.end().expect(0);
+    assert!(recorded.text().contains("three came"));
+    assert_replays(&dir, &recorded, &["jit"]);
+    assert_eq!(links(&dir)[..3], [true, false, true]);
+}
+
+/// Connects to a machine that may not listen yet.
+fn connect(path: &Path) -> UnixStream {
+    let began = Instant::now();
+    loop {
+        match UnixStream::connect(path) {
+            Ok(stream) => return stream,
+            Err(error) => assert!(began.elapsed() < LIMIT, "nobody listens: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// A folder with a `passt` that does what `script` says.
+fn passt_that(script: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("there is room");
+    let path = folder.path().join("passt");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("there is room");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    folder
+}
+
+#[test]
+fn a_passt_that_does_not_start_is_told_with_its_own_words() {
+    let said_with = |tools: &Path| refused(tools.to_str().expect("plain"), &["--net", "passt"]);
+    let tools = passt_that("echo No external routable interface for any IP protocol >&2; exit 1");
+    let said = said_with(tools.path());
+    assert!(said.contains("passt did not start (No external"), "{said}");
+    let tools = passt_that("exit 3");
+    let said = said_with(tools.path());
+    assert!(said.contains("passt did not start (it said"), "{said}");
+    let path = tools.path().join("passt");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("it is ours");
+    let said = said_with(tools.path());
+    assert!(said.contains("Permission denied"), "{said}");
+    assert!(said.contains("--net none"), "{said}");
+}
+
+#[test]
+fn a_guest_whose_passt_has_gone_before_it_began_runs_without_a_link() {
+    let (_folder, dir) = scratch();
+    let tools = passt_that("exit 0");
+    let verb = [OsString::from("record"), "--json".into(), "-o".into()];
+    let mut arguments = with(&verb, vec![dir.clone().into()]);
+    arguments.extend(console_machine());
+    arguments.extend(["--net".into(), "passt".into()]);
+    let path = path_with(tools.path());
+    let mut running = Running::start(command(&arguments).env("PATH", path));
+    running.type_all(b"scq".to_vec());
+    let recorded = running.end().expect(0);
+    assert!(recorded.text().contains("counted"), "{}", recorded.text());
+    assert_replays(&dir, &recorded, &["jit", "interp"]);
+    assert_eq!(links(&dir), [true, false], "put in, pulled out");
+}
+
 /// Records a bare kernel with `options`; it must not come to that.
 fn refused(path: &str, options: &[&str]) -> String {
+    refused_of(options, |mut command| {
+        command.env("PATH", path);
+        command
+    })
+}
+
+/// The same, by the command that `dress` makes of ours.
+pub(crate) fn refused_of(options: &[&str], dress: impl FnOnce(Command) -> Command) -> String {
     let (_folder, dir) = scratch();
     let verb = [OsString::from("record"), "-o".into(), dir.clone().into()];
     let mut arguments = with(&verb, console_machine());
     arguments.extend(options.iter().map(OsString::from));
-    let mut running = Running::start(command(&arguments).env("PATH", path));
+    let mut running = Running::start(&mut dress(command(&arguments)));
     running.type_all(Vec::new());
     let ran = running.end().expect(2);
     assert!(!dir.exists(), "nothing is left behind");

@@ -198,18 +198,19 @@ pub(crate) fn command<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
 
 /// The command, which gets an error, and no signal, where a file is too long.
 pub(crate) fn command_on_a_full_disk<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
-    let revirt = command(arguments);
     let mut shell = Command::new("sh");
-    shell
-        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
-        .arg(revirt.get_program())
-        .args(revirt.get_args())
-        .envs(
-            revirt
-                .get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        );
-    shell
+    shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
+    started_by(shell, &command(arguments))
+}
+
+/// `starter`, which starts `command` as its last arguments tell it.
+pub(crate) fn started_by(mut starter: Command, command: &Command) -> Command {
+    let variables = command.get_envs();
+    starter
+        .arg(command.get_program())
+        .args(command.get_args())
+        .envs(variables.filter_map(|(name, value)| Some((name, value?))));
+    starter
 }
 
 /// Runs the command with nothing to read.
