@@ -6,8 +6,12 @@ mod bench;
 mod ci;
 mod cloud;
 mod demo;
+mod host_load;
 mod lint;
+mod load;
+mod namespace;
 mod process;
+mod recorded;
 mod server;
 mod soak;
 
@@ -36,6 +40,8 @@ enum Task {
     Guests,
     /// Check what the architecture promises: layers, determinism, where unsafe code is, and each file's form.
     Lint,
+    /// Load a recorded Debian server as far as it goes, count what fails (nothing may), replay it and tell what it cost.
+    Load(load::Options),
     /// Do what docs/server.md says: a Debian server, recorded while it is visited, and replayed.
     Server(server::Options),
     /// Replay one recording many times, idle and with the host loaded, and compare each to the byte.
@@ -60,6 +66,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Deny => ci::deny(),
         Task::Guests => build_guests(),
         Task::Lint => lint::run(process::root()),
+        Task::Load(options) => load::run(&options),
         Task::Server(options) => server::run(&options),
         Task::Soak(options) => soak::run(&options),
     }

@@ -1,12 +1,13 @@
 //! Replays one recording many times, idle and with the host loaded, and compares each replay with the recording to the
 //! byte. Determinism is a claim about every run, so it is tried more often than tests can afford.
 
+use crate::host_load::{Busy, cores};
 use crate::process::{revirt, root, target_folder};
 use anyhow::{Context as _, bail, ensure};
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// What the guest does: races and timer signals, whose outcome depends on where interrupts come; a pipeline; a forced
@@ -58,11 +59,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         if is_loaded && options.idle_only {
             break;
         }
-        let load = if is_loaded {
-            Load::start()?
-        } else {
-            Load::none()
-        };
+        let load = is_loaded
+            .then(|| Busy::processes(2 * cores()))
+            .transpose()?;
         let name = if is_loaded { "loaded" } else { "idle" };
         let mut took_s = Vec::new();
         for number in 1..=options.replays {
@@ -162,39 +161,4 @@ fn console_of(command: &mut Command, folder: &Path) -> anyhow::Result<(Vec<u8>, 
     File::open(&said)?.read_to_string(&mut text)?;
     ensure!(status.success(), "{command:?} ended with {status}: {text}");
     Ok((fs::read(&console)?, took))
-}
-
-/// Processes that keep every core of the host busy, twice, for as long as this lives.
-struct Load(Vec<Child>);
-
-impl Load {
-    fn none() -> Self {
-        Self(Vec::new())
-    }
-
-    fn start() -> anyhow::Result<Self> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut load = Self::none();
-        for _ in 0..2 * cores {
-            // It ends by itself when its input does, which is when we are gone, however we end.
-            let child = Command::new("sh")
-                .args(["-c", "while :; do :; done & busy=$!; read end; kill $busy"])
-                .stdin(Stdio::piped())
-                .spawn()
-                .context("could not start a shell to load the host with")?;
-            load.0.push(child);
-        }
-        Ok(load)
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        for child in &mut self.0 {
-            if let Some(mut stdin) = child.stdin.take() {
-                let _ = stdin.write_all(b"\n");
-            }
-            let _ = child.wait();
-        }
-    }
 }
