@@ -160,7 +160,8 @@ pub(crate) struct Machine {
     )]
     pub(crate) net: Vec<NetOption>,
     /// Forward a port of the host's to the guest, by passt; may be given more
-    /// than once. Without an address only the host itself can connect
+    /// than once. Without an address only the host itself can connect; one of
+    /// IPv6 stands in brackets
     #[arg(long, value_name = "[tcp:|udp:][ADDRESS:]HOSTPORT:GUESTPORT")]
     pub(crate) forward: Vec<Forward>,
     /// A second serial port (ttyS1), whose output goes to this new file

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -97,15 +97,23 @@ pub(crate) fn links(dir: &Path) -> Vec<bool> {
 
 /// A port that nobody has now.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are ports");
+    free_port_of(Ipv4Addr::LOCALHOST.into())
+}
+
+fn free_port_of(address: IpAddr) -> u16 {
+    let listener = TcpListener::bind((address, 0)).expect("there are ports");
     listener.local_addr().expect("it is bound").port()
 }
 
 /// Fetches `path` from port `port`, again and again until the guest serves.
 fn fetch(port: u16, path: &str) -> Vec<u8> {
+    fetch_from((Ipv4Addr::LOCALHOST, port).into(), path)
+}
+
+fn fetch_from(address: SocketAddr, path: &str) -> Vec<u8> {
     let began = Instant::now();
     while began.elapsed() < LIMIT {
-        let answer = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).and_then(|mut stream| {
+        let answer = TcpStream::connect(address).and_then(|mut stream| {
             stream.set_read_timeout(Some(Duration::from_secs(60)))?;
             stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
             let mut answer = Vec::new();
@@ -152,6 +160,59 @@ fn a_page_is_fetched_from_the_guest_and_a_replay_is_equal_without_a_network() {
         received.is_some_and(|bytes| bytes > numbers.len() as u64),
         "{info}"
     );
+}
+
+/// This host's own address, if it is one that has a way out by IPv6.
+fn address6() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).ok()?;
+    // Nothing is sent. The address is one of those that are kept for examples.
+    socket.connect("[2001:db8::1]:9").ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "boots Linux: needs a release build")]
+fn by_ipv6_a_guest_reaches_the_host_and_serves() {
+    let Some(here) = address6() else {
+        eprintln!("SKIPPED: this host has no IPv6 route, so passt gives the guest no IPv6");
+        return;
+    };
+    let (_folder, dir) = scratch();
+    let listener = TcpListener::bind((here, 0)).expect("there are ports");
+    let port = listener.local_addr().expect("it is bound").port();
+    // It leaves its end open for a while: Debian 12's passt, once the guest has
+    // closed its own, never tells it that the host has, too.
+    let program = format!(
+        "until ip -6 route | grep -q default; do sleep 1; done; sleep 3; ip addr show eth0; \
+         (echo from the guest; sleep 5) | nc {here} {port}; \
+         echo it works >/tmp/page; httpd -p [::]:80 -h /tmp; \
+         until [ -e /tmp/end ]; do nc -l -p 81 >/tmp/end; done"
+    );
+    let localhost = IpAddr::from(Ipv6Addr::LOCALHOST);
+    let forward = SocketAddr::from((Ipv6Addr::LOCALHOST, free_port_of(localhost)));
+    let end = free_port();
+    let forwards = [format!("{forward}:80"), format!("{end}:81")];
+    let options = ["--forward", &forwards[0], "--forward", &forwards[1]];
+    let running = record(&dir, &program, &options);
+    let (mut guest, _) = listener.accept().expect("the guest connects");
+    guest.write_all(b"from the host\n").expect("it is read");
+    let mut text = [0; 15];
+    guest.read_exact(&mut text).expect("the guest speaks");
+    drop(guest);
+    assert_eq!(&text, b"from the guest\n");
+    let page = fetch_from(forward, "/page");
+    assert!(page.ends_with(b"it works\n"));
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, end)).expect("passt listens");
+    stream.write_all(b"end\n").expect("it is read");
+    drop(stream);
+    let recorded = running.end().expect(0);
+    let text = recorded.text();
+    assert!(
+        text.contains("inet6 fd72:7669:7274:0:5056:54ff:fe00:0/64"),
+        "{text}"
+    );
+    assert!(text.contains("from the host"), "{text}");
+    assert_replays(&dir, &recorded, &["jit"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
@@ -18,11 +18,14 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 
 use super::Error;
 
-/// The guest's address and its gateway's, given to it by DHCP: the same on
-/// every host.
+/// The guest's addresses and its gateway's, given to it by DHCP and by router
+/// advertisements: the same on every host.
 const ADDRESS: &str = "10.0.2.15";
 const NETMASK: &str = "255.255.255.0";
 const GATEWAY: &str = "10.0.2.2";
+/// What a guest makes of the prefix and of the card's usual address. Where the
+/// host has no IPv6, passt lets the guest have none.
+const ADDRESS6: &str = "fd72:7669:7274:0:5056:54ff:fe00:0";
 
 /// How many bytes of frames may lie between passt and us.
 const BUFFER_BYTES: usize = 4 << 20;
@@ -42,7 +45,7 @@ pub struct Forward {
     /// What is forwarded.
     pub protocol: Protocol,
     /// Who may connect: those who reach this address of the host's.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The host's port.
     pub host_port: u16,
     /// The guest's.
@@ -53,7 +56,7 @@ impl FromStr for Forward {
     type Err = String;
 
     /// `[tcp:|udp:][ADDRESS:]HOSTPORT:GUESTPORT`. Without an address, only the
-    /// host itself can connect.
+    /// host itself can connect. An IPv6 address stands in brackets.
     fn from_str(text: &str) -> Result<Forward, String> {
         let (protocol, rest) = match text.split_once(':') {
             Some(("tcp", rest)) => (Protocol::Tcp, rest),
@@ -61,15 +64,25 @@ impl FromStr for Forward {
             _ => (Protocol::Tcp, text),
         };
         let bad = || {
-            "write [tcp:|udp:][ADDRESS:]HOSTPORT:GUESTPORT, as in 8080:80 or 0.0.0.0:8080:80"
+            "write [tcp:|udp:][ADDRESS:]HOSTPORT:GUESTPORT, as in 8080:80, 0.0.0.0:8080:80 or [::1]:8080:80"
                 .to_owned()
         };
-        let parts: Vec<&str> = rest.split(':').collect();
-        let (address, host, guest) = match parts.as_slice() {
-            [host, guest] => (Ipv4Addr::LOCALHOST, host, guest),
-            [address, host, guest] => (address.parse().map_err(|_| bad())?, host, guest),
-            _ => return Err(bad()),
+        let (address, ports) = match rest.strip_prefix('[') {
+            Some(rest) => {
+                let (address, ports) = rest.split_once("]:").ok_or_else(bad)?;
+                let address: Ipv6Addr = address.parse().map_err(|_| bad())?;
+                (IpAddr::from(address), ports)
+            }
+            None => match rest.rsplitn(3, ':').nth(2) {
+                Some(address) => {
+                    let ports = &rest[address.len() + 1..];
+                    let address: Ipv4Addr = address.parse().map_err(|_| bad())?;
+                    (IpAddr::from(address), ports)
+                }
+                None => (IpAddr::from(Ipv4Addr::LOCALHOST), rest),
+            },
         };
+        let (host, guest) = ports.split_once(':').ok_or_else(bad)?;
         let port = |text: &str| text.parse().ok().filter(|port| *port != 0).ok_or_else(bad);
         Ok(Forward {
             protocol,
@@ -87,11 +100,8 @@ impl fmt::Display for Forward {
             Protocol::Tcp => "TCP",
             Protocol::Udp => "UDP",
         };
-        write!(
-            f,
-            "{protocol} {}:{} to port {}",
-            self.address, self.host_port, self.guest_port
-        )
+        let host = SocketAddr::new(self.address, self.host_port);
+        write!(f, "{protocol} {host} to port {}", self.guest_port)
     }
 }
 
@@ -118,8 +128,9 @@ pub(super) fn start(mtu: u16, forwards: &[Forward]) -> Result<UnixStream, Error>
     // It finds its end by number.
     rustix::io::fcntl_setfd(&theirs, FdFlags::empty()).map_err(io::Error::from)?;
     let output = Command::new("passt")
-        .args(["--quiet", "--ipv4-only", "--no-map-gw"])
+        .args(["--quiet", "--no-map-gw"])
         .args(["--address", ADDRESS, "--netmask", NETMASK])
+        .args(["--address", ADDRESS6])
         .args(["--gateway", GATEWAY, "--mtu", &mtu.to_string()])
         .args(["--fd", &theirs.as_raw_fd().to_string()])
         .args(forwards.iter().flat_map(Forward::options))
@@ -149,9 +160,18 @@ fn refusal(said: &str) -> Error {
         .and_then(|rest| Some(rest.split_once('\'')?.0.split_once(' ')?.1));
     match port {
         Some(port) => Error::Port {
-            port: port.replace('/', ":"),
+            port: as_given(port),
         },
         None => Error::Passt { said },
+    }
+}
+
+/// `ADDRESS/HOSTPORT:GUESTPORT`, as the user wrote it.
+fn as_given(port: &str) -> String {
+    match port.split_once('/') {
+        Some((address, ports)) if address.contains(':') => format!("[{address}]:{ports}"),
+        Some((address, ports)) => format!("{address}:{ports}"),
+        None => port.to_owned(),
     }
 }
 
@@ -165,8 +185,18 @@ mod tests {
         assert_eq!(forward("8080:80"), ["-t", "127.0.0.1/8080:80"]);
         assert_eq!(forward("tcp:8080:80"), ["-t", "127.0.0.1/8080:80"]);
         assert_eq!(forward("udp:0.0.0.0:53:5353"), ["-u", "0.0.0.0/53:5353"]);
+        assert_eq!(forward("[::1]:8080:80"), ["-t", "::1/8080:80"]);
+        assert_eq!(forward("udp:[::]:53:53"), ["-u", "::/53:53"]);
+        let shown = "[::1]:8080:80".parse::<Forward>().expect("a good one");
+        assert_eq!(shown.to_string(), "TCP [::1]:8080 to port 80");
         for text in [
             "",
+            "::1:8080:80",
+            "[::1]8080:80",
+            "[::1:8080:80",
+            "[127.0.0.1]:8080:80",
+            "[::1]:8080",
+            ":8080:80",
             "80",
             "80:",
             "0:80",
@@ -183,6 +213,8 @@ mod tests {
     fn what_passt_says_is_told() {
         let said = "Failed to send 57 bytes to syslog\nFailed to bind any port for '-t 127.0.0.1/80:80', exiting\n";
         assert!(matches!(refusal(said), Error::Port { port } if port == "127.0.0.1:80:80"));
+        let said = "Failed to bind any port for '-t ::1/80:80', exiting\n";
+        assert!(matches!(refusal(said), Error::Port { port } if port == "[::1]:80:80"));
         let said = "No external routable interface for any IP protocol\n";
         assert!(matches!(refusal(said), Error::Passt { said } if said.starts_with("No ext")));
         assert!(matches!(refusal(""), Error::Passt { .. }));
