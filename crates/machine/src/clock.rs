@@ -126,13 +126,16 @@ impl Clock {
         self.base_branches = branches;
         self.base_ns = now_ns;
         self.rate = self.measured_rate;
-        if behind_ns > JUMP_NS || is_idle {
-            self.base_ns = now_ns.max(host_ns);
+        if behind_ns > JUMP_NS || (is_idle && behind_ns > 0) {
+            self.base_ns = host_ns;
         } else if behind_ns > 0 {
             self.rate = self.rate_over(SLEW_NS + behind_ns);
         } else {
-            // At a quarter of its speed it is slow enough, and still runs.
-            self.rate = self.rate_over(SLEW_NS.saturating_sub(ahead_ns).max(SLEW_NS / 4));
+            // At a sixteenth of its speed it is slow enough, and still runs. Also
+            // when it was idle: a server that sleeps between any two packets
+            // has hardly any other samples, and would run away if its rate is
+            // too high, to wait for its next timer until the host has caught up.
+            self.rate = self.rate_over(SLEW_NS.saturating_sub(ahead_ns).max(SLEW_NS / 16));
         }
     }
 
@@ -310,6 +313,29 @@ mod tests {
         }
         clock.sample(branches, host_ns, false);
         assert_eq!(clock.measured_rate, rate);
+    }
+
+    /// A server on a host with other work: a packet wakes it every 5 ms, and for
+    /// 2 ms it is busy. What the rate is measured by are stretches in which the
+    /// host was elsewhere for a while, so it comes out several times too high.
+    #[test]
+    fn a_guest_that_is_woken_all_the_time_does_not_run_away() {
+        let mut clock = Clock::new();
+        let (mut branches, mut host_ns) = (0, 0);
+        for packet in 1..=100_000 {
+            branches += 50_000;
+            host_ns += 5_000_000;
+            let is_idle = packet % 100 != 0;
+            if !is_idle {
+                host_ns += 10_000_000;
+            }
+            clock.sample(branches, host_ns, is_idle);
+            let ahead_ns = clock.at(branches).saturating_sub(host_ns);
+            assert!(
+                ahead_ns < 1_000_000_000,
+                "after {packet} packets: {ahead_ns} ns"
+            );
+        }
     }
 
     #[test]
