@@ -42,6 +42,8 @@ enum Task {
     Lint,
     /// Load a recorded Debian server as far as it goes, count what fails (nothing may), replay it and tell what it cost.
     Load(load::Options),
+    /// Measure real work in a Debian server against the host and QEMU: a ray tracer, a kernel build, test suites, a web server.
+    Real(bench::real::Options),
     /// Do what docs/server.md says: a Debian server, recorded while it is visited, and replayed.
     Server(server::Options),
     /// Replay one recording many times, idle and with the host loaded, and compare each to the byte.
@@ -67,6 +69,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Guests => build_guests(),
         Task::Lint => lint::run(process::root()),
         Task::Load(options) => load::run(&options),
+        Task::Real(options) => bench::real::run(&options),
         Task::Server(options) => server::run(&options),
         Task::Soak(options) => soak::run(&options),
     }

@@ -6,12 +6,13 @@
 
 mod host;
 mod observe;
+pub(crate) mod real;
 mod statistics;
 mod subject;
 
 use crate::process::{revirt, root, step, target_folder};
 use anyhow::{Context as _, bail};
-use observe::{Mark, Observation, observe};
+use observe::{Mark, Observation, Ready, observe};
 use serde_json::{Value, json};
 use statistics::{geometric_mean, median};
 use std::fs;
@@ -69,6 +70,9 @@ const SLEEP: &str = "sleepy 60000";
 
 const SECONDS_A_DAY: f64 = 86400.0;
 
+/// When the default guest is ready.
+const READY: Ready = Ready::Goes(guests::READY);
+
 /// What is asked for.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -92,19 +96,22 @@ pub(crate) struct Options {
 /// One subject's run of one suite in one round.
 struct Run {
     subject: Subject,
-    suite: Suite,
+    /// Its name.
+    suite: &'static str,
     seen: Observation,
 }
 
 impl Run {
     /// When the default guest's shell was about to start; the other guest is larger, and boots for its own sake.
     fn ready(&self) -> Option<Mark> {
-        self.seen.ready.filter(|_| self.suite == Suite::Small)
+        self.seen
+            .ready
+            .filter(|_| self.suite == Suite::Small.name())
     }
 
     /// The end of the run of `suite`.
     fn end(&self, suite: Suite) -> Option<Mark> {
-        (self.suite == suite).then_some(self.seen.end)
+        (self.suite == suite.name()).then_some(self.seen.end)
     }
 }
 
@@ -154,10 +161,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
                         Subject::Native => vec![told(workloads); NATIVE_PASSES].join(" "),
                         _ => told(workloads),
                     };
-                    let seen = observe(&mut bench.command(*subject, *suite, &list))?;
+                    let seen = observe(&mut bench.command(*subject, *suite, &list), READY)?;
                     runs.push(Run {
                         subject: *subject,
-                        suite: *suite,
+                        suite: suite.name(),
                         seen,
                     });
                     Ok(())
@@ -178,9 +185,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         "runs": runs.iter().map(run_json).collect::<Vec<_>>(),
         "log": log,
     });
-    let folder = root().join("benches/runs");
-    fs::create_dir_all(&folder)?;
-    let path = free_path(&folder, &format!("{}-{}", host::date(), host::name()));
+    let path = runs_path("")?;
     fs::write(&path, format!("{report:#}\n"))
         .with_context(|| format!("could not write {}", path.display()))?;
     print_table(
@@ -229,6 +234,16 @@ fn subjects(options: &Options) -> Vec<Subject> {
     Subject::ALL.into_iter().filter(wanted).collect()
 }
 
+/// Where the raw runs are to be kept: in a file that is not there yet.
+fn runs_path(kind: &str) -> anyhow::Result<PathBuf> {
+    let folder = root().join("benches/runs");
+    fs::create_dir_all(&folder)?;
+    Ok(free_path(
+        &folder,
+        &format!("{}-{}{kind}", host::date(), host::name()),
+    ))
+}
+
 /// How the log grows on a busy and on an idle guest, and how long a minute's sleep takes to replay.
 fn growth(bench: &Bench) -> anyhow::Result<Value> {
     let mut values = serde_json::Map::new();
@@ -236,7 +251,10 @@ fn growth(bench: &Bench) -> anyhow::Result<Value> {
         step(&format!("growth of the log, {name}"), || {
             let mut points = Vec::new();
             for list in [short, long] {
-                observe(&mut bench.command(Subject::Record, Suite::Small, list))?;
+                observe(
+                    &mut bench.command(Subject::Record, Suite::Small, list),
+                    READY,
+                )?;
                 let info = bench.info()?;
                 let number = |key: &str| {
                     info[key]
@@ -258,8 +276,9 @@ fn growth(bench: &Bench) -> anyhow::Result<Value> {
         })?;
     }
     step("a minute's sleep", || {
-        let recorded = observe(&mut bench.command(Subject::Record, Suite::Small, SLEEP))?;
-        let replayed = observe(&mut bench.command(Subject::Replay, Suite::Small, SLEEP))?;
+        let observed = |subject| observe(&mut bench.command(subject, Suite::Small, SLEEP), READY);
+        let recorded = observed(Subject::Record)?;
+        let replayed = observed(Subject::Replay)?;
         let slept = |seen: &Observation| seen.spans.first().map(|span| span.wall_s);
         values.insert(
             "sleep".to_owned(),
@@ -299,7 +318,7 @@ fn run_json(run: &Run) -> Value {
     let seen = &run.seen;
     json!({
         "subject": run.subject.name(),
-        "suite": run.suite.name(),
+        "suite": run.suite,
         "ready": seen.ready.map(|mark| json!({"wall_s": mark.wall_s, "cpu_s": mark.cpu_s})),
         "end": {"wall_s": seen.end.wall_s, "cpu_s": seen.end.cpu_s},
         "spans": seen.spans.iter().map(|span| json!({"name": span.name, "wall_s": span.wall_s, "cpu_s": span.cpu_s})).collect::<Vec<_>>(),

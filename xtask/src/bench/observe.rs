@@ -49,8 +49,25 @@ pub(super) struct Observation {
     pub(super) end: Mark,
 }
 
+/// How a subject tells that it is ready, and what it does then: a line with these words.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ready {
+    /// It goes on.
+    Goes(&'static str),
+    /// It is told to end, by SIGTERM.
+    Ends(&'static str),
+}
+
+impl Ready {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Goes(words) | Self::Ends(words) => words,
+        }
+    }
+}
+
 /// Runs `command` to its end and observes it.
-pub(super) fn observe(command: &mut Command) -> anyhow::Result<Observation> {
+pub(super) fn observe(command: &mut Command, when: Ready) -> anyhow::Result<Observation> {
     let start = Instant::now();
     let mut child = command
         .stdin(Stdio::null())
@@ -71,9 +88,13 @@ pub(super) fn observe(command: &mut Command) -> anyhow::Result<Observation> {
             .trim_end()
             .to_owned();
         watchdog.heard();
-        if line == guests::READY {
+        if ready.is_none() && line.contains(when.words()) {
             ready = Some(mark());
-        } else if let Some(name) = line.strip_prefix("@begin ") {
+            if matches!(when, Ready::Ends(_)) {
+                terminate(pid);
+            }
+        }
+        if let Some(name) = line.strip_prefix("@begin ") {
             open = Some((name.to_owned(), mark(), String::new()));
         } else if line.starts_with("@end ") {
             let (name, begin, printed) = open
@@ -124,8 +145,7 @@ impl Watchdog {
                     Err(RecvTimeoutError::Disconnected) => return,
                     Err(RecvTimeoutError::Timeout) => {
                         has_bitten.store(true, Ordering::SeqCst);
-                        // If it can't be started, whoever waits for the bench will end it by hand.
-                        let _ = Command::new("kill").arg(pid.to_string()).status();
+                        terminate(pid);
                         return;
                     }
                 }
@@ -144,6 +164,12 @@ impl Watchdog {
     fn has_bitten(&self) -> bool {
         self.bit.load(Ordering::SeqCst)
     }
+}
+
+/// Asks the process to end.
+fn terminate(pid: u32) {
+    // If this can't be started, whoever waits for the bench will end it by hand.
+    let _ = Command::new("kill").arg(pid.to_string()).status();
 }
 
 /// Processor time of process `pid` and its waited-for children, in seconds.
