@@ -95,7 +95,7 @@ impl Outside {
             host::Arrival::Link { wire, is_up } => {
                 if !is_up {
                     self.report.note(&format!(
-                        "nothing is at the other end of network card {wire} any more; the guest goes on without"
+                        "nothing is at the other end of network card {wire} any more; the guest goes on without until something is"
                     ));
                 }
                 Some(Arrival::Link { nic: wire, is_up })

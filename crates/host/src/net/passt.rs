@@ -3,7 +3,8 @@
 //! It speaks TCP and UDP with the guest and has ordinary sockets on the host;
 //! no privilege is needed. It is started with one end of a socket pair and
 //! sends itself into the background once all is set up, so that its exit code
-//! says whether it is; it ends when we do, or close our end.
+//! says whether it is; it ends when we do, or close our end. Where it ends by
+//! itself, as Debian 12's was seen to do, another is started in its place.
 
 use std::fmt;
 use std::io;
@@ -12,6 +13,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 use rustix::io::FdFlags;
 use rustix::net::sockopt::set_socket_send_buffer_size;
@@ -117,8 +119,56 @@ impl Forward {
     }
 }
 
-/// Starts passt for a wire that carries packets of `mtu` bytes.
-pub(super) fn start(mtu: u16, forwards: &[Forward]) -> Result<UnixStream, Error> {
+/// So long the guest is without a network before passt is started again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// One that doesn't live so long has failed, and so many failures on end are
+/// enough.
+const LIFE_MIN: Duration = Duration::from_secs(10);
+const FAILURES_MAX: u32 = 3;
+
+/// A passt that runs.
+#[derive(Debug)]
+pub(super) struct Passt {
+    mtu: u16,
+    forwards: Vec<Forward>,
+    began: Instant,
+    failures: u32,
+}
+
+impl Passt {
+    /// Starts passt for a wire that carries packets of `mtu` bytes.
+    pub(super) fn start(mtu: u16, forwards: &[Forward]) -> Result<(Passt, UnixStream), Error> {
+        let stream = start(mtu, forwards)?;
+        let passt = Passt {
+            mtu,
+            forwards: forwards.to_vec(),
+            began: Instant::now(),
+            failures: 0,
+        };
+        Ok((passt, stream))
+    }
+
+    /// Starts it once more, after it has ended; `None` if that is of no use.
+    pub(super) fn again(&mut self) -> Option<UnixStream> {
+        loop {
+            self.failures = if self.began.elapsed() < LIFE_MIN {
+                self.failures + 1
+            } else {
+                0
+            };
+            if self.failures == FAILURES_MAX {
+                return None;
+            }
+            std::thread::sleep(PAUSE);
+            self.began = Instant::now();
+            if let Ok(stream) = start(self.mtu, &self.forwards) {
+                return Some(stream);
+            }
+        }
+    }
+}
+
+fn start(mtu: u16, forwards: &[Forward]) -> Result<UnixStream, Error> {
     let (ours, theirs) = UnixStream::pair()?;
     // What finds no room there is lost, and passt learns of that late: so we ask
     // for much, and get what the host allows (net.core.wmem_max).

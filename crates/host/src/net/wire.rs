@@ -11,8 +11,9 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::frames::{Cutter, FRAME_BYTES_MAX, Rest};
+use super::passt::Passt;
 use super::socket::Socket;
-use super::{Error, Forward, passt, tap};
+use super::{Error, Forward, tap};
 use crate::{Arrival, Arrivals};
 
 /// Where a wire leads.
@@ -55,7 +56,10 @@ impl Wire {
     /// into `arrivals` from now on, under the number that is returned.
     pub fn lay(plug: &Plug, arrivals: &Arrivals) -> Result<(Wire, usize), Error> {
         let (source, stream) = match plug {
-            Plug::Passt { mtu, forwards } => (Source::Once, Some(passt::start(*mtu, forwards)?)),
+            Plug::Passt { mtu, forwards } => {
+                let (passt, stream) = Passt::start(*mtu, forwards)?;
+                (Source::Passt(passt), Some(stream))
+            }
             Plug::Tap(name) => (Source::Tap(tap::open(name)?), None),
             Plug::Socket(path) => {
                 let (socket, stream) = Socket::open(path)?;
@@ -65,7 +69,7 @@ impl Wire {
         let number = arrivals.add_wire();
         let end = match &source {
             Source::Tap(file) => End::Tap(file.try_clone()?),
-            Source::Once | Source::Socket(_) => End::None,
+            Source::Passt(_) | Source::Socket(_) => End::None,
         };
         let end = Arc::new(Mutex::new(end));
         let reader = Reader {
@@ -150,8 +154,7 @@ fn lock(end: &Mutex<End>) -> MutexGuard<'_, End> {
 /// Where other ends come from.
 #[derive(Debug)]
 enum Source {
-    /// There is one, and when it goes there is none.
-    Once,
+    Passt(Passt),
     Socket(Socket),
     Tap(File),
 }
@@ -170,7 +173,10 @@ impl Reader {
                 (Source::Tap(file), _) => return self.read_tap(file),
                 (_, Some(stream)) => stream,
                 (Source::Socket(socket), None) => socket.wait(),
-                (Source::Once, None) => return,
+                (Source::Passt(passt), None) => match passt.again() {
+                    Some(stream) => stream,
+                    None => return,
+                },
             };
             // What ends a connection ends no more than that.
             let _ = self.read_stream(next);
