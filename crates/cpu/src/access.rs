@@ -22,8 +22,8 @@ impl Cpu {
         self.address_plus(op, 0, bytes, write)
     }
 
-    /// As [`Cpu::address`], `displacement` bytes further (BT with a register
-    /// index, operands of several parts).
+    /// As [`Cpu::address`], where `displacement` is part of the effective
+    /// address: BT's with a register index, a gather's.
     #[inline(always)]
     pub(crate) fn address_plus(
         &self,
@@ -32,7 +32,26 @@ impl Cpu {
         bytes: u64,
         write: bool,
     ) -> Flow<Linear> {
-        let offset = self.offset_plus(op, displacement);
+        self.linear(op, self.offset_plus(op, displacement), bytes, write)
+    }
+
+    /// As [`Cpu::address`], of the part of the operand that lies `displacement`
+    /// bytes behind its start: a size of addresses that is less than 64 bits
+    /// makes the start wrap around, not what lies behind it.
+    #[inline(always)]
+    pub(crate) fn address_of_part(
+        &self,
+        op: &Op,
+        displacement: u64,
+        bytes: u64,
+        write: bool,
+    ) -> Flow<Linear> {
+        let offset = self.offset(op).wrapping_add(displacement);
+        self.linear(op, offset, bytes, write)
+    }
+
+    #[inline(always)]
+    fn linear(&self, op: &Op, offset: u64, bytes: u64, write: bool) -> Flow<Linear> {
         if self.is_64() {
             let base = self.segments[usize::from(op.seg)].base;
             Ok(Linear(base.wrapping_add(offset)))

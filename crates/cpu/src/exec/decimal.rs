@@ -89,9 +89,9 @@ fn aad(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
 
 /// `#BR` if the signed index lies outside of the two bounds in memory.
 fn bound<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
-    let at = cpu.address_plus(op, 0, W::BYTES, false)?;
+    let at = cpu.address(op, W::BYTES, false)?;
     let lower = cpu.read::<W>(bus, at, op.stack)?;
-    let at = cpu.address_plus(op, W::BYTES, W::BYTES, false)?;
+    let at = cpu.address_of_part(op, W::BYTES, W::BYTES, false)?;
     let upper = cpu.read::<W>(bus, at, op.stack)?;
     let signed = |value: W| value.sign_extend().cast_signed();
     let index = signed(cpu.get::<W>(op.a));

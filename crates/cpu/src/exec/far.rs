@@ -63,7 +63,7 @@ fn call_memory<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
 /// The far pointer in memory, as (selector, offset).
 fn pointer<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow<(u16, u64)> {
     let offset = cpu.load::<W>(bus, op)?;
-    let at = cpu.address_plus(op, W::BYTES, 2, false)?;
+    let at = cpu.address_of_part(op, W::BYTES, 2, false)?;
     let selector = cpu.read::<u16>(bus, at, op.stack)?;
     Ok((selector, offset.zero_extend()))
 }

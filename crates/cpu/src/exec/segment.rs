@@ -164,7 +164,7 @@ fn far_pointer(op: &mut Op, register: u8) -> Option<Handler> {
 
 fn load_far_pointer<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     let offset = cpu.load::<W>(bus, op)?;
-    let at = cpu.address_plus(op, W::BYTES, 2, false)?;
+    let at = cpu.address_of_part(op, W::BYTES, 2, false)?;
     let selector = cpu.read::<u16>(bus, at, op.stack)?;
     cpu.load_segment(bus, op.b, selector)?;
     cpu.set(op.a, offset);
@@ -384,10 +384,10 @@ fn load_table(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow<Segment> {
     privileged(cpu)?;
     let limit = cpu.load::<u16>(bus, op)?;
     let base = if cpu.is_64() {
-        let at = cpu.address_plus(op, 2, 8, false)?;
+        let at = cpu.address_of_part(op, 2, 8, false)?;
         cpu.read::<u64>(bus, at, op.stack)?
     } else {
-        let at = cpu.address_plus(op, 2, 4, false)?;
+        let at = cpu.address_of_part(op, 2, 4, false)?;
         cpu.read::<u32>(bus, at, op.stack)?.into()
     };
     let base = base & op.imm;
@@ -421,7 +421,7 @@ fn store_table(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op, table: Segment) -> Flo
     not_prevented(cpu)?;
     let limit = table.limit as u16;
     let base_bytes = if cpu.is_64() { 8 } else { 4 };
-    let at = cpu.address_plus(op, 2, base_bytes, true)?;
+    let at = cpu.address_of_part(op, 2, base_bytes, true)?;
     cpu.probe_write_slow(cpu.space, at, base_bytes, op.stack)?;
     cpu.store(bus, op, limit)?;
     if cpu.is_64() {

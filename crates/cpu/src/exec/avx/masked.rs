@@ -60,7 +60,7 @@ fn load_masked<const L: usize, W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &
     cpu.check_avx()?;
     let mut result = [0; L];
     for n in chosen::<L, W>(cpu.ymm(op.b)) {
-        let at = cpu.address_plus(op, u64::from(n) * W::BYTES, W::BYTES, false)?;
+        let at = cpu.address_of_part(op, u64::from(n) * W::BYTES, W::BYTES, false)?;
         set_element(&mut result, n, cpu.read::<W>(bus, at, op.stack)?);
     }
     cpu.set_ymm(op.a, result);
@@ -70,7 +70,8 @@ fn load_masked<const L: usize, W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &
 fn store_masked<const L: usize, W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     cpu.check_avx()?;
     let (mask, values) = (cpu.ymm::<L>(op.b), cpu.ymm::<L>(op.c));
-    let place = |cpu: &Cpu, n: u32| cpu.address_plus(op, u64::from(n) * W::BYTES, W::BYTES, true);
+    let place =
+        |cpu: &Cpu, n: u32| cpu.address_of_part(op, u64::from(n) * W::BYTES, W::BYTES, true);
     // All or nothing: what faults stores no element.
     for n in chosen::<L, W>(mask) {
         let at = place(cpu, n)?;
