@@ -409,6 +409,11 @@ impl Asm {
         self.encode(wide, &[0xd3], number, &Rm::Register(a), false);
     }
 
+    /// A shift by 1 in opcode 0xd1 (SHL 4, SHR 5, SAR 7), of 32 or 64 bits.
+    pub(crate) fn shift_by_one(&mut self, wide: bool, number: u8, a: Host) {
+        self.encode(wide, &[0xd1], number, &Rm::Register(a), false);
+    }
+
     /// BSF (0xbc) or BSR (0xbd), of 32 or 64 bits.
     pub(crate) fn scan(&mut self, wide: bool, opcode: u8, to: Host, from: Host) {
         self.encode(wide, &[0x0f, opcode], to.0, &Rm::Register(from), false);

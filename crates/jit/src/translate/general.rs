@@ -163,6 +163,7 @@ pub(super) struct Loan {
 
 /// An instruction in the host's registers.
 pub(super) struct Rewritten {
+    pub(super) host: Instruction,
     pub(super) bytes: Vec<u8>,
     loans: Vec<Loan>,
     /// Where the first operand is while it runs, if it is a register.
@@ -300,6 +301,7 @@ pub(super) fn rewrite(
     let bytes = encoder.take_buffer();
     encoded.ok()?;
     Some(Rewritten {
+        host,
         bytes,
         loans,
         target,
@@ -365,7 +367,10 @@ impl Translator<'_> {
         });
         self.flags_before();
         rewritten.load(&mut self.asm);
-        self.asm.raw(&rewritten.bytes);
+        match self.in_two_steps(&rewritten.host) {
+            Some(bytes) => self.asm.raw(&bytes),
+            None => self.asm.raw(&rewritten.bytes),
+        }
         rewritten.store(&mut self.asm);
         flags(self, rewritten.target.unwrap_or(INDEX));
         if let Some(slow) = slow {

@@ -9,6 +9,7 @@ use super::Translator;
 use super::cold::Slow;
 use super::general::rewrite;
 use super::memory::{Access, FORM};
+use super::shift::operand_bytes;
 use crate::asm::{Alu, Condition, Mem};
 use crate::flag::Where;
 use crate::frame::at;
@@ -23,13 +24,6 @@ pub(super) fn is_known(insn: &Instruction) -> bool {
         M::Mul | M::Imul => operand_bytes(insn) >= 4,
         M::Cbw | M::Cwde | M::Cdqe | M::Cdq | M::Cqo => true,
         _ => false,
-    }
-}
-
-fn operand_bytes(insn: &Instruction) -> usize {
-    match insn.op_kind(0) {
-        OpKind::Register => insn.op_register(0).size(),
-        _ => insn.memory_size().size(),
     }
 }
 

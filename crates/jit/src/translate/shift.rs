@@ -33,10 +33,7 @@ fn kind(insn: &Instruction) -> Option<Kind> {
     if insn.op_count() != 2 {
         return None;
     }
-    let bytes = match insn.op_kind(0) {
-        OpKind::Register => insn.op_register(0).size(),
-        _ => insn.memory_size().size(),
-    };
+    let bytes = operand_bytes(insn);
     let is_wide = bytes >= 4;
     let mnemonic = insn.mnemonic();
     let (is_shift, number) = match mnemonic {
@@ -48,15 +45,28 @@ fn kind(insn: &Instruction) -> Option<Kind> {
         M::Bsr if is_wide => return Some(Kind::Scan(0xbd)),
         _ => return None,
     };
-    if insn.op_kind(1) != OpKind::Register {
+    if let Some(count) = count(insn) {
         // Narrow ones have counts beyond the width.
-        let count = insn.immediate8() & if bytes == 8 { 63 } else { 31 };
         return (count != 0 && (is_wide || usize::from(count) < 8 * bytes))
             .then_some(Kind::Immediate);
     }
     let in_register = insn.op_kind(0) == OpKind::Register;
     (is_shift && is_wide && in_register && insn.op_register(1) == Register::CL)
         .then_some(Kind::ByCounter(number))
+}
+
+/// Length in bytes of the first operand.
+pub(super) fn operand_bytes(insn: &Instruction) -> usize {
+    match insn.op_kind(0) {
+        OpKind::Register => insn.op_register(0).size(),
+        _ => insn.memory_size().size(),
+    }
+}
+
+/// By how much it shifts or rotates, if an immediate says it.
+fn count(insn: &Instruction) -> Option<u8> {
+    let mask = if operand_bytes(insn) == 8 { 63 } else { 31 };
+    (insn.op_kind(1) != OpKind::Register).then(|| insn.immediate8() & mask)
 }
 
 impl Translator<'_> {
@@ -83,6 +93,32 @@ impl Translator<'_> {
         true
     }
 
+    /// A shift or rotation by more than 1, which is to leave OF as `cpu` does: the
+    /// code of one by so much less 1, and of one by 1. For by more than 1 each
+    /// make of processors has an OF of its own; `cpu` has that of the last bit's step.
+    pub(super) fn in_two_steps(&mut self, host: &Instruction) -> Option<Vec<u8>> {
+        use Mnemonic as M;
+        let differs = matches!(
+            host.mnemonic(),
+            M::Shl | M::Sal | M::Shr | M::Rol | M::Ror | M::Rcl | M::Rcr
+        );
+        if !differs || !self.visible {
+            return None;
+        }
+        let count = count(host)?;
+        if count < 2 {
+            return None;
+        }
+        let mut step = *host;
+        for count in [count - 1, 1] {
+            step.set_immediate8(count);
+            self.encoder
+                .encode(&step, 0)
+                .expect("bug: it was encoded with another count");
+        }
+        Some(self.encoder.take_buffer())
+    }
+
     fn shift_by_counter(&mut self, insn: &Instruction, number: u8) -> bool {
         let register = insn.op_register(0);
         let wide = register.size() == 8;
@@ -101,7 +137,10 @@ impl Translator<'_> {
             self.asm
                 .alu_constant_32(crate::asm::Alu::And, ADDRESS, mask);
             let zero = self.asm.jrcxz();
+            // In two steps, for OF.
+            self.asm.lea(ADDRESS, Mem::base(ADDRESS, -1));
             self.asm.shift_by_cl(wide, number, target);
+            self.asm.shift_by_one(wide, number, target);
             self.asm.lahf();
             self.asm.seto_al();
             self.asm.and_ah(WITHOUT_AF);

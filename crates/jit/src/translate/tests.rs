@@ -79,6 +79,18 @@ fn register_arithmetic_is_emitted_as_it_is() {
 }
 
 #[test]
+fn a_shift_whose_overflow_flag_is_seen_has_a_last_step_of_its_own() {
+    // shl rcx, 3 (whose flags nobody sees); shl rcx, 4; jmp .
+    let guest = [0x48, 0xc1, 0xe1, 0x03, 0x48, 0xc1, 0xe1, 0x04, 0xeb, 0xfe];
+    let found = text(&guest);
+    assert_eq!(
+        found[..3],
+        ["shl $3,%r10", "shl $3,%r10", "shl $1,%r10"],
+        "{found:?}"
+    );
+}
+
+#[test]
 fn avx_instructions_are_emitted_as_they_are() {
     // vaddps ymm1, ymm2, ymm3; vzeroupper; andn rax, rcx, rbx (whose flags nobody sees); cmp rax, 1; jmp .
     let guest = [
