@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::case::{Case, Change, End, Fault, Mode, Outcome};
 use crate::state::{FxImage, MachineState, flag, gpr};
-use crate::undefined::Open;
+use crate::undefined::{Open, VectorBits, is_access_fault};
 
 /// The first linear address that Linux keeps from user code; it does not tell whether one above is
 /// present.
@@ -16,19 +16,25 @@ const USER_END: u64 = 0x7fff_ffff_f000;
 /// 32-bit code, the registers that it can't see.
 pub fn differences(case: &Case, expected: &Outcome, got: &Outcome, open: &Open) -> Vec<String> {
     let mut found = Vec::new();
-    let ends = (visible_end(expected.end, open), visible_end(got.end, open));
+    let ends = (visible_end(expected.end), visible_end(got.end));
     if matches!(ends, (End::Endless, _) | (_, End::Endless)) {
         // Where a long run was cut off says nothing.
         return found;
     }
-    let order = open.fault && matches!(ends, (End::Fault(_), End::Fault(_)));
+    if open.refusal && is_access_fault(expected.end) != is_access_fault(got.end) {
+        return found;
+    }
+    let order = are_near(ends, open.fault_span)
+        || open.fault && matches!(ends, (End::Fault(_), End::Fault(_)));
     if ends.0 != ends.1 && !order {
         found.push(format!("end: expected {}, got {}", expected.end, got.end));
     }
     let (a, b) = (seen(case, &expected.state), seen(case, &got.state));
     for (i, name) in gpr::NAMES.iter().enumerate() {
         if open.gprs >> i & 1 == 0 {
-            number(&mut found, name, a.gpr[i], b.gpr[i]);
+            let is_cut = open.upper_halves >> i & 1 != 0;
+            let mask = if is_cut { 0xffff_ffff } else { u64::MAX };
+            number(&mut found, name, a.gpr[i] & mask, b.gpr[i] & mask);
         }
     }
     number(&mut found, "rip", a.rip, b.rip);
@@ -43,8 +49,8 @@ pub fn differences(case: &Case, expected: &Outcome, got: &Outcome, open: &Open) 
     number(&mut found, "fs.base", a.fs_base, b.fs_base);
     number(&mut found, "gs.base", a.gs_base, b.gs_base);
     fx_differences(&mut found, &a.fx, &b.fx, open);
-    for (i, (a, b)) in a.ymm_high.iter().zip(&b.ymm_high).enumerate() {
-        if a != b && !(open.approximate && singles_are_near(*a, *b)) {
+    for (i, (&a, &b)) in a.ymm_high.iter().zip(&b.ymm_high).enumerate() {
+        if vectors_differ(a, b, open, |bits| (bits.register == i).then_some(bits.high)) {
             found.push(format!("ymm{i}.high: expected {a:#034x}, got {b:#034x}"));
         }
     }
@@ -66,7 +72,17 @@ pub fn flags_text(rflags: u64) -> String {
     }
 }
 
-fn visible_end(end: End, open: &Open) -> End {
+/// Whether both are page faults less than `span` bytes apart.
+fn are_near(ends: (End, End), span: u64) -> bool {
+    let address = |end| match end {
+        End::Fault(fault) => fault.address,
+        _ => None,
+    };
+    let addresses = address(ends.0).zip(address(ends.1));
+    addresses.is_some_and(|(a, b)| a.abs_diff(b) < span)
+}
+
+fn visible_end(end: End) -> End {
     let End::Fault(
         fault @ Fault {
             vector: 14,
@@ -83,11 +99,6 @@ fn visible_end(end: End, open: &Open) -> End {
         } else {
             fault.error
         },
-        address: Some(if open.fault_offset {
-            address & !0xfff
-        } else {
-            address
-        }),
         ..fault
     })
 }
@@ -115,18 +126,51 @@ fn fx_differences(found: &mut Vec<String>, expected: &FxImage, got: &FxImage, op
     if !open.x87 {
         x87_differences(found, expected, got, open);
     }
-    number(found, "mxcsr", expected.mxcsr().into(), got.mxcsr().into());
+    if !open.mxcsr {
+        number(found, "mxcsr", expected.mxcsr().into(), got.mxcsr().into());
+    }
     for i in 0..16 {
         let (a, b) = (expected.xmm(i), got.xmm(i));
-        if a != b && !(open.approximate && singles_are_near(a, b)) {
+        if vectors_differ(a, b, open, |bits| (bits.register == i).then_some(bits.low)) {
             found.push(format!("xmm{i}: expected {a:#034x}, got {b:#034x}"));
         }
     }
 }
 
+/// Whether two halves of a vector register differ in more than is open; `bits` tells which of
+/// [`Open::vectors`] are this half's.
+fn vectors_differ(
+    a: u128,
+    b: u128,
+    open: &Open,
+    bits: impl Fn(&VectorBits) -> Option<u128>,
+) -> bool {
+    let free = open.vectors.iter().filter_map(bits);
+    let mask = !free.fold(0, |all, bits| all | bits);
+    (a ^ b) & mask != 0
+        && !(open.approximate && singles_are_near(a, b))
+        && !open.nan.is_some_and(|bits| differ_in_nans(a, b, bits))
+}
+
+/// Whether each lane of `bits` bits, 32 or 64, that differs is a NaN on both sides.
+fn differ_in_nans(a: u128, b: u128, bits: u32) -> bool {
+    (0..128).step_by(bits as usize).all(|shift| {
+        let lanes = [a, b].map(|value| (value >> shift) as u64);
+        let is_nan = |lane: u64| match bits {
+            32 => f32::from_bits(lane as u32).is_nan(),
+            _ => f64::from_bits(lane).is_nan(),
+        };
+        let mask = u64::MAX >> (64 - bits);
+        (lanes[0] ^ lanes[1]) & mask == 0 || lanes.into_iter().all(is_nan)
+    })
+}
+
 fn x87_differences(found: &mut Vec<String>, expected: &FxImage, got: &FxImage, open: &Open) {
     let invalid = expected.fsw() & 1 != 0;
-    let mask = !(open.fsw | if invalid { open.fsw_if_invalid } else { 0 });
+    let mut mask = !(open.fsw | if invalid { open.fsw_if_invalid } else { 0 });
+    if open.top {
+        mask &= !TOP;
+    }
     number(found, "fcw", expected.fcw().into(), got.fcw().into());
     number(
         found,
@@ -136,8 +180,13 @@ fn x87_differences(found: &mut Vec<String>, expected: &FxImage, got: &FxImage, o
     );
     number(found, "ftw", expected.ftw().into(), got.ftw().into());
     for i in 0..8 {
-        let (a, b) = (expected.st(i), got.st(i));
-        let near = i < 2 && open.st_ulps > 0 && ulps(&a, &b) <= open.st_ulps;
+        let (a, b) = if open.top {
+            (physical(expected, i), physical(got, i))
+        } else {
+            (expected.st(i), got.st(i))
+        };
+        let near =
+            i < 2 && open.st_ulps > 0 && ulps(&unscaled(a, got), &unscaled(b, got)) <= open.st_ulps;
         if a != b && !near {
             found.push(format!(
                 "st{i}: expected {}, got {}",
@@ -148,14 +197,34 @@ fn x87_differences(found: &mut Vec<String>, expected: &FxImage, got: &FxImage, o
     }
 }
 
+/// Where the status word tells the top of the x87 stack.
+const TOP: u16 = 7 << 11;
+
+/// The x87 register `i`, wherever the top of the stack is.
+fn physical(image: &FxImage, i: usize) -> [u8; 10] {
+    let top = usize::from((image.fsw() & TOP) >> 11);
+    image.st((i + 8 - top) % 8)
+}
+
+/// A result just below the smallest normal number, as it was before the unmasked underflow, which
+/// is open, of the unit `image` multiplied it by 2 to the 24576th (SDM vol. 1, 8.5.5).
+fn unscaled(mut st: [u8; 10], image: &FxImage) -> [u8; 10] {
+    const UNDERFLOW_MASK: u16 = 1 << 4;
+    let is_scaled = st[8] == 0 && st[9] & 0x7f == 0x60;
+    if image.fcw() & UNDERFLOW_MASK == 0 && is_scaled {
+        st[9] &= 0x80;
+    }
+    st
+}
+
 /// How far two extended numbers of one sign lie apart, in units of the last place.
 fn ulps(a: &[u8; 10], b: &[u8; 10]) -> u64 {
     let parts = |st: &[u8; 10]| {
         let exponent = u16::from_le_bytes([st[8], st[9]]);
-        (
-            exponent,
-            u64::from_le_bytes(st[..8].try_into().expect("8 of 10 bytes")),
-        )
+        let significand = u64::from_le_bytes(st[..8].try_into().expect("8 of 10 bytes"));
+        // A denormal number is counted in the units of the smallest normal ones.
+        let is_denormal = exponent & 0x7fff == 0 && significand >> 63 == 0;
+        (exponent | u16::from(is_denormal), significand)
     };
     let ((ea, sa), (eb, sb)) = (parts(a), parts(b));
     if ea == eb {

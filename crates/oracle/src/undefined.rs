@@ -5,11 +5,13 @@
 
 use std::ops::Range;
 
-use iced_x86::{Decoder, Instruction, Mnemonic, OpKind, Register, RflagsBits};
+use iced_x86::{
+    Decoder, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register, RflagsBits,
+};
 
-use crate::case::{Case, decoder_options};
+use crate::case::{Case, End, Mode, Outcome, decoder_options};
 use crate::layout;
-use crate::state::{FxImage, flag, gpr};
+use crate::state::{FxImage, MachineState, flag, gpr};
 
 /// What of an outcome is not compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,12 +20,24 @@ pub struct Open {
     pub flags: u64,
     /// Registers as bits, RAX lowest.
     pub gprs: u16,
+    /// Upper halves of registers, as bits, RAX lowest.
+    pub upper_halves: u16,
     /// Bits of the x87 status word.
     pub fsw: u16,
     /// Bits of the x87 status word that are open too if the silicon reports an invalid operation.
     pub fsw_if_invalid: u16,
     /// All of the x87 unit.
     pub x87: bool,
+    /// Which x87 register is the top of the stack.
+    pub top: bool,
+    /// Whether an x87 store is refused for its address or for the exception that it raises.
+    pub refusal: bool,
+    /// MXCSR.
+    pub mxcsr: bool,
+    /// Bits of vector registers.
+    pub vectors: Vec<VectorBits>,
+    /// Which NaN an XMM result holds, by the width of a lane in bits, if it is one.
+    pub nan: Option<u32>,
     /// How far ST(0) and ST(1) may be off, in units of the last place; for transcendental
     /// functions, where makers differ.
     pub st_ulps: u64,
@@ -31,17 +45,29 @@ pub struct Open {
     pub approximate: bool,
     /// Which fault it is, if it is one: the order in which operands are read.
     pub fault: bool,
-    /// Where in its page a page fault lies: blocks are probed in any order.
-    pub fault_offset: bool,
+    /// By less than how many bytes the address of a page fault may differ: blocks are probed in
+    /// any order, and what a mask leaves out may not be.
+    pub fault_span: u64,
     /// Memory, by linear address.
     pub memory: Vec<Range<u64>>,
 }
 
-/// What the manual leaves open about a case.
+/// Bits of a vector register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VectorBits {
+    /// Its number.
+    pub register: usize,
+    /// Of its lower half, which is the XMM register.
+    pub low: u128,
+    /// Of its upper half.
+    pub high: u128,
+}
+
+/// What the manual leaves open about a case that came out as `expected` on the silicon.
 ///
 /// For a case of several instructions, flags that any of them leaves open are open at the end:
 /// good enough for the short ones there are.
-pub fn open(case: &Case) -> Open {
+pub fn open(case: &Case, expected: &Outcome) -> Open {
     let mut open = Open {
         flags: flag::RF,
         ..Open::default()
@@ -55,10 +81,154 @@ pub fn open(case: &Case) -> Open {
     while decoder.can_decode() {
         let instruction = decoder.decode();
         open.flags |= flags(&instruction, case);
-        registers(&instruction, case, &mut open);
+        registers(&instruction, case, expected.end, &mut open);
         x87(&instruction, case, &mut open);
+        numbers(&instruction, &mut open);
+        if instruction.ip() == expected.state.rip && is_access_fault(expected.end) {
+            after_fault(&instruction, case, &expected.state, &mut open);
+        }
     }
+    open.refusal &= expected.state.fx.fsw() & SUMMARY != 0;
     open
+}
+
+/// Whether it is an exception that an access to memory raises.
+pub(crate) fn is_access_fault(end: End) -> bool {
+    matches!(end, End::Fault(fault) if matches!(fault.vector, 12 | 13 | 14 | 17))
+}
+
+/// Which NaN: the sums of DPPS and DPPD may be made in any order.
+fn numbers(instruction: &Instruction, open: &mut Open) {
+    use Mnemonic as M;
+    match instruction.mnemonic() {
+        M::Dpps | M::Vdpps => open.nan = Some(32),
+        M::Dppd | M::Vdppd => open.nan = Some(64),
+        _ => {}
+    }
+}
+
+/// What differs between makes when `instruction` faults at an access, with the registers `found`.
+fn after_fault(instruction: &Instruction, case: &Case, found: &MachineState, open: &mut Open) {
+    use Mnemonic as M;
+    if case.mode == Mode::Compat && wraps(instruction, found) {
+        // SDM vol. 3, 5.3: beyond 4 GiB it is the limit or what lies at 0, as a processor likes.
+        open.fault = true;
+    }
+    if case.state.rflags & flag::AC != 0 && is_not_canonical(instruction, found) {
+        // Alignment is looked at before or after.
+        open.fault = true;
+    }
+    match instruction.mnemonic() {
+        // The first byte, or the first that the mask takes in.
+        M::Maskmovq | M::Maskmovdqu | M::Vmaskmovdqu => {
+            open.fault = true;
+            open.fault_span = 16;
+        }
+        M::Vmaskmovps | M::Vmaskmovpd | M::Vpmaskmovd | M::Vpmaskmovq => open.fault_span = 32,
+        // Some of it may have been stored.
+        M::Fbstp | M::Fstp => result_is_open(instruction, case, open),
+        // The return address was written before the target was found not to be canonical.
+        M::Call => {
+            let end = found.gpr[gpr::RSP];
+            open.memory.push(end.wrapping_sub(8)..end);
+        }
+        _ => {}
+    }
+    // A store of an MMX register makes the x87 unit an MMX unit first.
+    open.top |= (0..instruction.op_count())
+        .any(|n| instruction.op_kind(n) == OpKind::Register && instruction.op_register(n).is_mm());
+    if instruction.is_vsib() {
+        after_gather(instruction, open);
+    }
+}
+
+/// A gather that faults: what is left of the mask is kept, or made all ones, and what lies above
+/// the 128 bits that it uses is kept or cleared.
+fn after_gather(instruction: &Instruction, open: &mut Open) {
+    use Mnemonic as M;
+    let signs = match instruction.mnemonic() {
+        M::Vgatherdps | M::Vgatherqps | M::Vpgatherdd | M::Vpgatherqd => {
+            0x8000_0000_8000_0000_8000_0000_8000_0000
+        }
+        _ => 1 << 127 | 1 << 63,
+    };
+    let (target, mask) = (instruction.op0_register(), instruction.op2_register());
+    let upper_is_free = target.is_xmm();
+    open.vectors = vec![
+        VectorBits {
+            register: mask.number(),
+            low: !signs,
+            high: if upper_is_free { u128::MAX } else { !signs },
+        },
+        VectorBits {
+            register: target.number(),
+            low: 0,
+            high: if upper_is_free { u128::MAX } else { 0 },
+        },
+    ];
+}
+
+/// Whether 32-bit code reaches beyond 4 GiB with an access of `instruction`, which has come as far
+/// as `found`.
+fn wraps(instruction: &Instruction, found: &MachineState) -> bool {
+    // Of a bit string and a gather it isn't told where.
+    is_bit_string(instruction)
+        || instruction.is_vsib()
+        || any_access(instruction, found, false, |start, bytes| {
+            (start & 0xffff_ffff) + bytes > 1 << 32
+        })
+}
+
+fn is_bit_string(instruction: &Instruction) -> bool {
+    use Mnemonic as M;
+    matches!(instruction.mnemonic(), M::Bt | M::Bts | M::Btr | M::Btc)
+        && instruction.op_kind(1) == OpKind::Register
+}
+
+/// Whether an access of `instruction` touches what is no linear address.
+fn is_not_canonical(instruction: &Instruction, found: &MachineState) -> bool {
+    any_access(instruction, found, true, |start, bytes| {
+        let end = start.wrapping_add(bytes - 1);
+        [start, end].map(|at| (at.cast_signed() << 16 >> 16) != at.cast_signed()) != [false; 2]
+    })
+}
+
+/// Whether `is` is true of the start and the length in bytes of an access of `instruction`, which
+/// has come as far as `found`; without the segments' bases unless `linear`.
+fn any_access(
+    instruction: &Instruction,
+    found: &MachineState,
+    linear: bool,
+    is: impl Fn(u64, u64) -> bool,
+) -> bool {
+    let mut factory = InstructionInfoFactory::new();
+    factory.info(instruction).used_memory().iter().any(|used| {
+        let start = used.virtual_address(0, |register, _, _| {
+            Some(match register {
+                Register::FS if linear => found.fs_base,
+                Register::GS if linear => found.gs_base,
+                register if register.is_segment_register() => 0,
+                register => register_value(register, found),
+            })
+        });
+        // Not told of one that is repeated.
+        let bytes = used
+            .memory_size()
+            .size()
+            .max(instruction.memory_size().size());
+        start.is_some_and(|start| is(start, bytes.max(1) as u64))
+    })
+}
+
+fn register_value(register: Register, state: &MachineState) -> u64 {
+    let value = state.gpr[register.full_register().number()];
+    match register.size() {
+        // XLAT's index.
+        1 => value & 0xff,
+        2 => value & 0xffff,
+        4 => value & 0xffff_ffff,
+        _ => value,
+    }
 }
 
 fn flags(instruction: &Instruction, case: &Case) -> u64 {
@@ -130,8 +300,21 @@ fn from_iced(bits: u32) -> u64 {
     .fold(0, |flags, (_, flag)| flags | flag)
 }
 
-fn registers(instruction: &Instruction, case: &Case, open: &mut Open) {
+fn registers(instruction: &Instruction, case: &Case, end: End, open: &mut Open) {
     use Mnemonic as M;
+    let is_fault = matches!(end, End::Fault(_));
+    let is_repeated = instruction.has_rep_prefix() || instruction.has_repne_prefix();
+    if is_fault && instruction.is_string_instruction() {
+        // SDM vol. 2, REP: as they were before the instruction; or after the last turn.
+        open.flags |= flag::ARITHMETIC;
+    }
+    if is_repeated && instruction.is_string_instruction() && case.mode == Mode::Long {
+        // With addresses of 32 bits, before the first turn: already cleared or not yet.
+        let none = case.state.gpr[gpr::RCX] & 0xffff_ffff == 0;
+        if none || is_access_fault(end) {
+            open.upper_halves = 1 << gpr::RCX | 1 << gpr::RSI | 1 << gpr::RDI;
+        }
+    }
     match instruction.mnemonic() {
         M::Shld | M::Shrd if double_shift_flags(instruction, case) == flag::ARITHMETIC => {
             result_is_open(instruction, case, open);
@@ -143,7 +326,15 @@ fn registers(instruction: &Instruction, case: &Case, open: &mut Open) {
         M::Cmpsb | M::Cmpsw | M::Cmpsd | M::Cmpsq => open.fault = true,
         // The push, or the target that is not canonical; the operand's bytes that can't be fetched,
         // or the instruction itself; the first byte of a block, or its last, which may have wrapped.
-        M::Call | M::Ud1 | M::Fxsave | M::Fxsave64 | M::Fxrstor | M::Fxrstor64 => open.fault = true,
+        // Beyond the one bound, or the other that can't be read.
+        M::Call | M::Ud1 | M::Bound | M::Fxsave | M::Fxsave64 | M::Fxrstor | M::Fxrstor64 => {
+            open.fault = true
+        }
+        // Converted, and an exception found, before the address is looked at; or after.
+        M::Vcvtps2ph if is_fault => {
+            open.fault = true;
+            open.mxcsr = true;
+        }
         // Restarted, it loads them all again.
         M::Popa | M::Popad if !layout::is_present(case.state.gpr[gpr::RSP] & 0xffff_ffff, 32) => {
             open.gprs = !(1 << gpr::RSP);
@@ -177,26 +368,19 @@ pub fn memory_address(instruction: &Instruction, case: &Case) -> Option<u64> {
             Register::FS => case.state.fs_base,
             Register::GS => case.state.gs_base,
             Register::ES | Register::CS | Register::SS | Register::DS => 0,
-            register => {
-                let value = case.state.gpr[register.full_register().number()];
-                match register.size() {
-                    // XLAT's index.
-                    1 => value & 0xff,
-                    2 => value & 0xffff,
-                    4 => value & 0xffff_ffff,
-                    _ => value,
-                }
-            }
+            register => register_value(register, &case.state),
         })
     })
 }
 
 fn x87(instruction: &Instruction, case: &Case, open: &mut Open) {
     use Mnemonic as M;
-    open.fault_offset = matches!(
+    if matches!(
         instruction.mnemonic(),
         M::Fnstenv | M::Fnsave | M::Fldenv | M::Frstor
-    );
+    ) {
+        open.fault_span = 108;
+    }
     // The instruction and data pointers: AMD's processors save them only while an exception is
     // pending, and newer Intel ones no selectors.
     let pointers = match instruction.mnemonic() {
@@ -234,6 +418,10 @@ fn x87_status(instruction: &Instruction, case: &Case, open: &mut Open) {
                 // As for FCOM.
                 open.flags |= flag::ARITHMETIC;
             }
+        }
+        // Refused for the address, or before that for what is to be stored.
+        M::Fst | M::Fstp | M::Fist | M::Fistp | M::Fisttp | M::Fbstp => {
+            open.refusal = fx.fsw() & SUMMARY == 0;
         }
         M::Fcmovb
         | M::Fcmovbe

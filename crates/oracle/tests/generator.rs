@@ -63,7 +63,7 @@ fn the_silicon_agrees_with_itself() {
             .run_all(&cases)
     };
     for ((case, first), second) in cases.iter().zip(run()).zip(run()) {
-        let found = differences(case, &first, &second, &open(case));
+        let found = differences(case, &first, &second, &open(case, &first));
         assert!(found.is_empty(), "{}", report(case, &found));
     }
 }

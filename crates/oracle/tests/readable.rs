@@ -22,7 +22,7 @@ fn the_silicon_does_what_the_readable_cases_say() {
             &readable.case,
             &readable.expected,
             &outcome,
-            &open(&readable.case),
+            &open(&readable.case, &outcome),
         );
         if !found.is_empty() {
             wrong.push_str(&format!(

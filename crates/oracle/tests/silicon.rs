@@ -167,13 +167,22 @@ fn no_system_call_reaches_the_kernel() {
         for number in [231, 252] {
             let mut case = Case::new("system call", Mode::Long, code);
             case.state.gpr[gpr::RAX] = number;
+            // Where Linux reads an argument before it looks at the number.
+            case.state.gpr[gpr::RBP] = STACK_POINTER;
             let mut silicon = silicon();
             let refused = match silicon.run(&case).end {
-                // AMD's processors know no SYSENTER in 64-bit mode.
+                // AMD's processors know no SYSENTER in 64-bit mode; on Intel's it is a system call
+                // of 32-bit code, for which the filter ends the cell.
                 End::Fault(fault) => fault.vector == 6 && code == [0x0f, 0x34],
+                End::Lost(_) => code == [0x0f, 0x34],
                 end => end == End::SystemCall,
             };
-            assert!(refused, "{}", case.disassembly());
+            assert!(
+                refused,
+                "{}: {:?}",
+                case.disassembly(),
+                silicon.run(&case).end
+            );
             assert_eq!(
                 silicon.run(&Case::new("nop", Mode::Long, &[0x90])).end,
                 End::Left
@@ -196,7 +205,8 @@ fn thirty_two_bit_code_runs_in_compatibility_mode() {
         &[0x06, 0x58, 0x8a, 0x5c, 0x24, 0xfc],
     );
     let outcome = silicon().run(&case);
-    assert_eq!(outcome.state.gpr[gpr::RAX], 0x2b);
+    // Intel's processors store 16 bits, AMD's 32.
+    assert_eq!(outcome.state.gpr[gpr::RAX] & 0xffff, 0x2b);
     assert_eq!(
         (outcome.state.gpr[gpr::RBX], outcome.state.gpr[gpr::RSP]),
         (0x2b, STACK_POINTER)

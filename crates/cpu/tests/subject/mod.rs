@@ -343,7 +343,7 @@ impl Verdict {
             self.judged += 1;
             for subject in subjects.iter_mut() {
                 let got = subject.run(case);
-                let found = differences(case, expected, &got, &open(case));
+                let found = differences(case, expected, &got, &open(case, expected));
                 if !found.is_empty() {
                     let form = case.name.split(' ').next().unwrap_or_default().to_owned();
                     let text = format!("{}: {}", subject.name(), report(case, &found));
