@@ -101,6 +101,11 @@ fn place(value: F80) -> i128 {
     }
 }
 
+/// Whether it is the largest number of its sign.
+fn is_largest(value: F80) -> bool {
+    value.is_number() && value.biased_exponent() == 0x7ffe && value.mantissa == u64::MAX
+}
+
 /// Equal NaNs and infinities, or at most one unit in the last place apart.
 fn assert_close(ours: Done, host: Done, context: &dyn std::fmt::Debug) {
     let is_close = if ours.value.is_number() && host.value.is_number() {
@@ -109,7 +114,14 @@ fn assert_close(ours: Done, host: Done, context: &dyn std::fmt::Debug) {
         ours.value == host.value
     };
     assert!(is_close, "ours {ours:x?}, host {host:x?}, for {context:x?}");
-    let compared = status::IE | status::DE | status::ZE | status::OE | status::C2;
+    // An Intel processor's FYL2X doesn't report that a product of a power of two has overflowed
+    // where it is rounded down to the largest number.
+    let overflow = if is_largest(host.value) {
+        0
+    } else {
+        status::OE
+    };
+    let compared = status::IE | status::DE | status::ZE | status::C2 | overflow;
     assert_eq!(
         ours.status & compared,
         host.status & compared,
