@@ -14,6 +14,19 @@ use x86::Physical;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
 
+/// The time-stamp counter as a straight line over branches: at `b` it is `base`
+/// plus (`b` - `base_branches`) times `rate`, divided by 2 to the 32nd and rounded
+/// down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TscLine {
+    /// The branch count at which the line begins.
+    pub base_branches: u64,
+    /// The counter there, in ticks.
+    pub base: u64,
+    /// Ticks a branch, 32.32 bits.
+    pub rate: u64,
+}
+
 /// The board, as seen by one processor.
 pub trait Bus {
     /// Reads `size_bytes` (1, 2, 4 or 8) at `at`, which is no RAM. All ones
@@ -40,6 +53,13 @@ pub trait Bus {
 
     /// The time-stamp counter, in ticks, before `IA32_TSC_ADJUST` is added.
     fn tsc(&mut self, now: u64) -> u64;
+
+    /// The same as a function of the branch count, if it is one: up to branch
+    /// count `until`, and as long as the engine runs.
+    fn tsc_line(&self, until: u64) -> Option<TscLine> {
+        let _ = until;
+        None
+    }
 
     /// CR8: the local APIC's task priority, 0 to 15.
     fn task_priority(&self) -> u8;

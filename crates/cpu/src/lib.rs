@@ -37,7 +37,7 @@ mod width;
 pub mod xstate;
 
 pub use block::{Decoded, crossing, straight_line};
-pub use bus::{Bus, Refused};
+pub use bus::{Bus, Refused, TscLine};
 pub use engine::{Count, Engine, Exit, Stepper, Until};
 pub use flags::Flags;
 pub use fpu::Fpu;

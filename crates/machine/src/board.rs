@@ -465,6 +465,9 @@ fn is_pci(port: u16, size_bytes: u8) -> bool {
     (0xcf8..0xd00).contains(&port) && size_bytes > 1
 }
 
+/// At this rate the time-stamp counter counts nanoseconds.
+const NS_HZ: u64 = 1_000_000_000;
+
 impl Bus for Board {
     fn read(&mut self, _: &Ram, now: u64, at: Physical, size_bytes: u8) -> u64 {
         if let Some((number, offset)) = slot::find(at.0, self.slots.len()) {
@@ -550,11 +553,18 @@ impl Bus for Board {
     fn tsc(&mut self, now: u64) -> u64 {
         let now_ns = self.clock.at(now);
         // The default, and worth no division of 128 bits.
-        if self.tsc_hz == 1_000_000_000 {
+        if self.tsc_hz == NS_HZ {
             now_ns
         } else {
             devices::ticks_at(now_ns, self.tsc_hz)
         }
+    }
+
+    fn tsc_line(&self, until: u64) -> Option<cpu::TscLine> {
+        if self.tsc_hz != NS_HZ {
+            return None;
+        }
+        self.clock.line(until)
     }
 
     fn task_priority(&self) -> u8 {

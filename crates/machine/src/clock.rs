@@ -96,6 +96,16 @@ impl Clock {
         self.base_ns.saturating_add(along_ns).min(END_NS)
     }
 
+    /// The line that [`Clock::at`] follows, up to `until`; `None` if time ends
+    /// before.
+    pub(crate) fn line(&self, until: u64) -> Option<cpu::TscLine> {
+        (self.at(until) < END_NS).then_some(cpu::TscLine {
+            base_branches: self.base_branches,
+            base: self.base_ns,
+            rate: self.rate,
+        })
+    }
+
     /// The first branch count at which the clock has reached `ns`; `u64::MAX`
     /// for what lies beyond the end of time.
     pub fn branches_at(&self, ns: u64) -> u64 {
@@ -262,6 +272,22 @@ mod tests {
         #[test]
         fn time_never_runs_backwards(events in prop::collection::vec(event(), 0..40)) {
             clock_after(&events);
+        }
+
+        #[test]
+        fn its_line_tells_the_time(
+            events in prop::collection::vec(event(), 0..10),
+            ahead in 0u64..1 << 40,
+        ) {
+            let (clock, branches) = clock_after(&events);
+            let until = branches + ahead;
+            let line = clock.line(until);
+            prop_assert_eq!(line.is_none(), clock.at(until) == END_NS);
+            if let Some(line) = line {
+                let along = u128::from(until - line.base_branches) * u128::from(line.rate);
+                let at = u128::from(line.base) + (along >> 32);
+                prop_assert_eq!(at, u128::from(clock.at(until)));
+            }
         }
 
         #[test]
