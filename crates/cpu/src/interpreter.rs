@@ -78,6 +78,25 @@ impl Interpreter {
         if alone { Next::One } else { Next::Block }
     }
 
+    /// Whether [`Interpreter::see_writes`] and [`Interpreter::see_to`] would find
+    /// nothing to do, and an engine may go on with the next block, after an
+    /// instruction that has neither raised an NMI nor opened the way for one. Then `cpu.look` is lowered.
+    pub fn is_calm(cpu: &mut Cpu, bus: &dyn Bus) -> bool {
+        let waits = bus.needs_attention()
+            || cpu.pending_debug != 0
+            || cpu.shadow != Shadow::None
+            || cpu.halted
+            || cpu.flags.has(flags::IF) && bus.interrupt_waits()
+            || cpu.ram.has_watched_writes();
+        let alone = cpu.flags.has(flags::TF) || cpu.flags.has(flags::RF) || cpu.breakpoints_armed();
+        if waits || alone {
+            return false;
+        }
+        cpu.look = false;
+        cpu.in_repeat = false;
+        true
+    }
+
     /// Acts on writes to code since the last call, and returns them, as (first
     /// byte, length in bytes), for an engine that keeps code of its own.
     pub fn see_writes(&mut self, cpu: &mut Cpu) -> Vec<(Physical, u64)> {

@@ -247,6 +247,12 @@ impl Asm {
         self.encode(true, &[0x89], from.0, &Rm::Memory(to), false);
     }
 
+    /// `mov [to], from` of 16 bits.
+    pub(crate) fn store_16(&mut self, to: Mem, from: Host) {
+        self.bytes.push(0x66);
+        self.encode(false, &[0x89], from.0, &Rm::Memory(to), false);
+    }
+
     /// `mov [to], from` of 32 bits.
     pub(crate) fn store_32(&mut self, to: Mem, from: Host) {
         self.encode(false, &[0x89], from.0, &Rm::Memory(to), false);
@@ -412,6 +418,22 @@ impl Asm {
     /// A shift by 1 in opcode 0xd1 (SHL 4, SHR 5, SAR 7), of 32 or 64 bits.
     pub(crate) fn shift_by_one(&mut self, wide: bool, number: u8, a: Host) {
         self.encode(wide, &[0xd1], number, &Rm::Register(a), false);
+    }
+
+    /// `shld` or `shrd a, b, cl`, by the opcode's second byte, of 32 or 64 bits.
+    pub(crate) fn double_shift_by_cl(&mut self, wide: bool, opcode: u8, a: Host, b: Host) {
+        self.encode(wide, &[0x0f, opcode], b.0, &Rm::Register(a), false);
+    }
+
+    /// `shld` or `shrd a, b, count`, by the opcode's second byte, of 32 or 64 bits.
+    pub(crate) fn double_shift(&mut self, wide: bool, opcode: u8, a: Host, b: Host, count: u8) {
+        self.encode(wide, &[0x0f, opcode], b.0, &Rm::Register(a), false);
+        self.bytes.push(count);
+    }
+
+    /// `xor a, b`.
+    pub(crate) fn xor(&mut self, a: Host, b: Host) {
+        self.encode(true, &[0x33], a.0, &Rm::Register(b), false);
     }
 
     /// BSF (0xbc) or BSR (0xbd), of 32 or 64 bits.

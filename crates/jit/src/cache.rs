@@ -45,6 +45,10 @@ pub(crate) struct Mode {
     pub(crate) avx: bool,
     /// The same of x87 instructions.
     pub(crate) x87: bool,
+    /// EFLAGS.AC opens user pages to the kernel, whose code this is (SMAP).
+    pub(crate) smap: bool,
+    /// RDFSBASE and its kin execute.
+    pub(crate) bases: bool,
     /// Memory is reached by windows ([`crate::window`]). It is the engine's
     /// choice, and right in any state of the processor.
     pub(crate) windowed: bool,
@@ -80,6 +84,8 @@ impl Mode {
             simd,
             avx: simd && cpu.model == Model::V3 && cpu.avx_is_on(),
             x87: cpu.cr0 & (cr0::EM | cr0::TS) == 0 && cpu.fpu.control().0 & X87_MASKS == X87_MASKS,
+            smap: cpu.cpl == 0 && cpu.cr4 & cr4::SMAP != 0,
+            bases: !narrow && cpu.cr4 & cr4::FSGSBASE != 0,
             windowed: false,
         })
     }
@@ -493,6 +499,12 @@ impl Blocks {
             // lint: where translated code jumps to; the guest never sees it
             code: code.as_ptr().addr() as u64,
         };
+    }
+
+    /// The host address at which computed jumps to `target` find its code.
+    pub(crate) fn jump(region: &mut Region, mode: Mode, target: Linear) -> Option<u64> {
+        let jump = region.jumps()[mode.part() * JUMPS_EACH + jump_index(target.0)];
+        (jump.target == target.0).then_some(jump.code)
     }
 
     /// Empties the jump cache.

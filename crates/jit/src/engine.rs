@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use cpu::{Bus, Count, Cpu, Engine, Exit, Interpreter, Model, Next, Stepper, Until};
+use x86::control::cr4;
 use x86::{Linear, PAGE_BYTES, Physical};
 
 use crate::cache::{BlockId, Blocks, Key, Mode, PARTS};
@@ -251,6 +252,7 @@ impl Jit {
             std::mem::transmute::<*mut u8, Enter>(self.code.address(self.routines.enter).as_ptr())
         };
         let frame = self.region.frame();
+        let tsc = tsc_line(cpu, bus, until);
         let xmm = (&raw mut cpu.xmm).cast::<u8>();
         let ymm_high = match cpu.model {
             Model::V2 => std::ptr::null_mut(),
@@ -270,6 +272,7 @@ impl Jit {
             statistics: &mut self.statistics,
             until,
             mode,
+            modes: &self.modes,
             left: Left::BySite,
         };
         // The guest's x87 unit is in the processor's state.
@@ -281,6 +284,7 @@ impl Jit {
         frame_now.code_base = code_base;
         frame_now.simd_absent = 1;
         frame_now.host_mxcsr = HOST_MXCSR;
+        (frame_now.tsc_from, frame_now.tsc_rate, frame_now.tsc_base) = tsc;
         // lint: addresses for translated code; the guest never sees them
         frame_now.helper = (slow as *const ()).expose_provenance() as u64;
         // lint: as above
@@ -398,6 +402,18 @@ impl Jit {
         self.windows.forget_sites();
         self.code.clear();
     }
+}
+
+/// What RDTSC needs of [`cpu::TscLine`]: see [`crate::frame::Frame::tsc_from`]. The
+/// slope is 0 where only the interpreter can tell, or it is a fault.
+fn tsc_line(cpu: &Cpu, bus: &dyn Bus, until: u64) -> (u64, u64, u64) {
+    if cpu.cr4 & cr4::TSD != 0 {
+        return (0, 0, 0);
+    }
+    bus.tsc_line(until).map_or((0, 0, 0), |line| {
+        let from = until.wrapping_sub(line.base_branches);
+        (from, line.rate, line.base)
+    })
 }
 
 /// MXCSR while Rust code runs.

@@ -42,6 +42,23 @@ pub(crate) struct Frame {
     pub(crate) fs_base: u64,
     /// Base of GS.
     pub(crate) gs_base: u64,
+    /// What SWAPGS swaps with the base of GS.
+    pub(crate) kernel_gs_base: u64,
+    /// Whose rights memory accesses have, by its number: STAC and CLAC change it.
+    pub(crate) space: u64,
+    /// Of the time-stamp counter's line ([`cpu::TscLine`]): how many branches from
+    /// where it begins to where the run is to stop.
+    pub(crate) tsc_from: u64,
+    /// Its slope; 0: only the interpreter can tell the counter.
+    pub(crate) tsc_rate: u64,
+    /// The counter where the line begins.
+    pub(crate) tsc_base: u64,
+    /// What the guest has added to it.
+    pub(crate) tsc_adjust: u64,
+    /// What RDTSCP gives beside it.
+    pub(crate) tsc_aux: u64,
+    /// Where the helper has translated code go on.
+    pub(crate) go_on: u64,
     /// A word for translated code: the target of an indirect jump.
     pub(crate) temp: u64,
     /// The guest's flags, as [`crate::register::FLAGS`] holds them.
@@ -111,6 +128,14 @@ pub(crate) mod at {
     pub(crate) const X87: i32 = disp(offset_of!(Frame, x87));
     pub(crate) const FS_BASE: i32 = disp(offset_of!(Frame, fs_base));
     pub(crate) const GS_BASE: i32 = disp(offset_of!(Frame, gs_base));
+    pub(crate) const KERNEL_GS_BASE: i32 = disp(offset_of!(Frame, kernel_gs_base));
+    pub(crate) const SPACE: i32 = disp(offset_of!(Frame, space));
+    pub(crate) const TSC_FROM: i32 = disp(offset_of!(Frame, tsc_from));
+    pub(crate) const TSC_RATE: i32 = disp(offset_of!(Frame, tsc_rate));
+    pub(crate) const TSC_BASE: i32 = disp(offset_of!(Frame, tsc_base));
+    pub(crate) const TSC_ADJUST: i32 = disp(offset_of!(Frame, tsc_adjust));
+    pub(crate) const TSC_AUX: i32 = disp(offset_of!(Frame, tsc_aux));
+    pub(crate) const GO_ON: i32 = disp(offset_of!(Frame, go_on));
     pub(crate) const TEMP: i32 = disp(offset_of!(Frame, temp));
     pub(crate) const FLAGS: i32 = disp(offset_of!(Frame, flags));
     pub(crate) const REST: i32 = disp(offset_of!(Frame, rest));

@@ -37,6 +37,9 @@ pub(crate) struct Mapped {
     /// now.
     noted: BTreeMap<u64, Vec<Number>>,
     noted_count: usize,
+    /// The page and the space that [`Mapped::note_known`] was last called for, if
+    /// nothing was dropped since.
+    last: Option<(u64, u8)>,
 }
 
 impl Mapped {
@@ -69,8 +72,29 @@ impl Mapped {
         }
     }
 
+    /// Whether [`Mapped::note_known`] would tell nothing new of `linear`'s page:
+    /// where it may not, it wasn't called since something was dropped.
+    pub(crate) fn knows(&self, linear: Linear, space: u8) -> bool {
+        self.last == Some((linear.page().0, space))
+    }
+
+    /// As [`Mapped::note`], of `physical`'s page, if it has a number.
+    pub(crate) fn note_known(
+        &mut self,
+        region: &mut Region,
+        physical: Physical,
+        space: u8,
+        linear: Linear,
+    ) {
+        self.last = Some((linear.page().0, space));
+        if let Some(&number) = self.numbers.get(&(physical.page_number(), space)) {
+            self.note(region, number, linear);
+        }
+    }
+
     /// Forgets what rests on mappings that `dropped` covers.
     pub(crate) fn drop(&mut self, region: &mut Region, dropped: &Dropped) {
+        self.last = None;
         if dropped.all {
             self.drop_in(region, 0..=u64::MAX);
             return;
@@ -101,6 +125,7 @@ impl Mapped {
         region.mapped().fill(NOWHERE);
         self.noted.clear();
         self.noted_count = 0;
+        self.last = None;
     }
 
     /// Forgets all pages.

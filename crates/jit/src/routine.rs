@@ -7,6 +7,7 @@ use crate::flag::Where;
 use crate::frame::at;
 use crate::register::{ADDRESS, FLAGS, FRAME, Host, pinned};
 use crate::site::INDIRECT;
+use crate::slow::After;
 
 /// Host registers that a called function leaves as they were (System V ABI),
 /// `rsp` apart.
@@ -229,6 +230,20 @@ fn write_leave(asm: &mut Asm, save_simd: Offset) {
     asm.ret();
 }
 
+/// Takes what the helper has given back.
+fn take_state(asm: &mut Asm, below: i32) {
+    asm.alu_memory_constant(Alu::Cmp, word(at::SIMD_ABSENT, below), 0);
+    let absent = asm.jcc(Condition::NOT_EQUAL);
+    move_simd(asm, below, Direction::In);
+    asm.bind(absent);
+    asm.alu_memory_constant(Alu::Cmp, word(at::X87_ABSENT, below), 0);
+    let absent = asm.jcc(Condition::NOT_EQUAL);
+    asm.load_x87(word(at::X87, below));
+    asm.bind(absent);
+    move_registers(asm, below, Direction::In);
+    load_flags(asm, below);
+}
+
 /// Called by translated code, so that `rsp` stands 8 below the frame.
 fn write_slow(asm: &mut Asm, leave_stored: Offset) {
     move_registers(asm, 8, Direction::Out);
@@ -243,21 +258,18 @@ fn write_slow(asm: &mut Asm, leave_stored: Offset) {
     asm.call_memory(word(at::HELPER, 16));
     let adjust = |asm: &mut Asm, bytes: i32| asm.lea(FRAME, Mem::frame(bytes));
     adjust(asm, 8);
-    asm.test(FLAGS, 8);
-    let leaving = asm.jcc(Condition::NOT_EQUAL);
-    asm.alu_memory_constant(Alu::Cmp, word(at::SIMD_ABSENT, 8), 0);
-    let absent = asm.jcc(Condition::NOT_EQUAL);
-    move_simd(asm, 8, Direction::In);
-    asm.bind(absent);
-    asm.alu_memory_constant(Alu::Cmp, word(at::X87_ABSENT, 8), 0);
-    let absent = asm.jcc(Condition::NOT_EQUAL);
-    asm.load_x87(word(at::X87, 8));
-    asm.bind(absent);
-    move_registers(asm, 8, Direction::In);
-    load_flags(asm, 8);
+    asm.alu_constant_32(Alu::Cmp, FLAGS, After::Leave as i32);
+    let leaving = asm.jcc(Condition::EQUAL);
+    let going_on = asm.jcc(Condition::ABOVE);
+    take_state(asm, 8);
     asm.ret();
-    // What the helper has stored is what counts: leave without storing again.
+    asm.bind(going_on);
+    adjust(asm, 8);
+    take_state(asm, 0);
+    asm.load(ADDRESS, Mem::frame(at::TEMP));
+    asm.jmp_memory(Mem::frame(at::GO_ON));
     asm.bind(leaving);
+    // What the helper has stored is what counts: leave without storing again.
     adjust(asm, 8);
     asm.store_constant(Mem::frame(at::SIMD_ABSENT), 1);
     asm.store_constant(Mem::frame(at::X87_ABSENT), 1);

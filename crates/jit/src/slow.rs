@@ -2,10 +2,11 @@
 //! that instruction does, with the processor's state brought up to date before
 //! and taken over after. So every rare case has the interpreter's meaning.
 
-use cpu::{Bus, Cpu, Trap};
+use cpu::{Bus, Cpu, Interpreter, Op, Space, Trap};
+use iced_x86::Code;
 use x86::{Linear, gpr, seg};
 
-use crate::cache::{Blocks, Mode};
+use crate::cache::{Blocks, Mode, PARTS};
 use crate::frame::{Frame, Region};
 use crate::site::{Operand, Site, SiteId, Sites};
 use crate::statistics::Statistics;
@@ -38,10 +39,23 @@ pub(crate) struct Context<'a> {
     /// The branch count at which the run is to stop.
     pub(crate) until: u64,
     pub(crate) mode: Mode,
+    /// The mode that each part of the jump cache was last used in.
+    pub(crate) modes: &'a [Option<Mode>; PARTS],
     pub(crate) left: Left,
 }
 
-/// What translated code calls. Returns whether it is to be left.
+/// What translated code is to do after the helper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// Go on behind the call.
+    Return = 0,
+    /// It is left.
+    Leave = 1,
+    /// Go to [`Frame::go_on`], with the linear address in [`Frame::temp`].
+    GoOn = 2,
+}
+
+/// What translated code calls. Returns an [`After`].
 ///
 /// # Safety
 /// `context` is the one that [`Frame::context`] was set to, and translated code
@@ -50,7 +64,7 @@ pub(crate) struct Context<'a> {
 pub(crate) unsafe extern "C" fn slow(context: *mut Context<'_>) -> u64 {
     // SAFETY: by the function's own conditions.
     let context = unsafe { &mut *context };
-    u64::from(context.execute())
+    context.execute() as u64
 }
 
 impl Context<'_> {
@@ -67,6 +81,7 @@ impl Context<'_> {
         // SAFETY: as in `frame`; borrowed apart from `cpu`.
         let frame = unsafe { self.frame.as_ref() };
         take_over(self.cpu, frame, self.until);
+        self.mode.space = self.cpu.space as u8;
     }
 
     /// Gives the processor's state to translated code.
@@ -86,11 +101,14 @@ impl Context<'_> {
         frame.count = until.wrapping_sub(cpu.branches);
         frame.fs_base = cpu.segments[usize::from(seg::FS)].base;
         frame.gs_base = cpu.segments[usize::from(seg::GS)].base;
+        frame.kernel_gs_base = cpu.kernel_gs_base;
+        frame.space = cpu.space as u64;
+        frame.tsc_adjust = cpu.tsc_adjust;
+        frame.tsc_aux = cpu.tsc_aux;
     }
 
-    /// Executes the instruction of the site that the frame names. Returns
-    /// whether translated code is to be left.
-    fn execute(&mut self) -> bool {
+    /// Executes the instruction of the site that the frame names.
+    fn execute(&mut self) -> After {
         self.take_over();
         let frame = self.frame();
         let base = frame.code_base;
@@ -100,10 +118,11 @@ impl Context<'_> {
         if matches!(called, Site::LoadX87) {
             self.frame().x87_absent = 0;
             self.give_back();
-            return false;
+            return After::Return;
         }
         let Site::Slow {
             op,
+            code,
             block: id,
             block_offset,
             operand,
@@ -128,21 +147,16 @@ impl Context<'_> {
             Operand::Pop => Some(Linear(rsp)),
             Operand::Register(number) => Some(Linear(cpu.gpr[usize::from(*number)])),
         };
+        // With its end an NMI may come in.
+        let in_nmi = cpu.nmi_blocked;
         let done = (op.run)(cpu, self.bus, op);
         let next = block.wrapping_add(u64::from(op.end));
         if let Err(trap) = done {
             cpu.rip = next.wrapping_sub(u64::from(op.len));
             self.left = Left::Trapped(trap);
-            return true;
+            return After::Leave;
         }
-        see_dropped(
-            self.cpu,
-            self.region,
-            self.filled,
-            self.windows,
-            self.blocks,
-            self.statistics,
-        );
+        self.see_dropped();
         if self.mode.windowed {
             self.windows.settle(self.region);
         }
@@ -153,17 +167,84 @@ impl Context<'_> {
             }
         }
         if *is_last {
-            self.left = Left::Complete;
-            return true;
+            return self.go_on(!in_nmi && only_changes_mode(*code, op));
         }
         let mode = Mode::of(self.cpu).map(|mode| mode.with_windows(self.mode.windowed));
         if self.cpu.look || mode != Some(self.mode) || self.cpu.branches >= self.until {
             self.cpu.rip = next;
             self.left = Left::Complete;
-            return true;
+            return After::Leave;
         }
         self.give_back();
-        false
+        After::Return
+    }
+
+    /// After an instruction that has set `rip`: goes on there in translated code, if
+    /// nothing is to be looked at and the jump cache knows the code. `is_plain`: it
+    /// may have asked for a look around, but touched nothing outside the processor.
+    fn go_on(&mut self, is_plain: bool) -> After {
+        self.left = Left::Complete;
+        let is_due = self.cpu.branches >= self.until;
+        if is_due || self.cpu.look && !(is_plain && self.is_calm()) {
+            return After::Leave;
+        }
+        let Some(mode) = Mode::of(self.cpu) else {
+            return After::Leave;
+        };
+        let mode = mode.with_windows(self.windows.are_on(self.cpu));
+        let rip = Linear(self.cpu.rip);
+        let target = match self.modes[mode.part()] == Some(mode) {
+            true => Blocks::jump(self.region, mode, rip),
+            false => None,
+        };
+        let Some(target) = target else {
+            return After::Leave;
+        };
+        if self.see_mapping(mode, rip).is_none() {
+            return After::Leave;
+        }
+        // The walk may have begun to watch a page.
+        self.see_dropped();
+        self.left = Left::BySite;
+        self.statistics.went_on += 1;
+        self.mode = mode;
+        if mode.windowed {
+            self.windows.settle(self.region);
+        }
+        self.give_back();
+        let frame = self.frame();
+        // The far entry counts the branch that the instruction has counted.
+        frame.count = frame.count.wrapping_add(1);
+        frame.go_on = target;
+        frame.temp = rip.0;
+        After::GoOn
+    }
+
+    /// Notes where `rip`'s page is mapped, if it may have been forgotten with an
+    /// address space. `None` if it can't be fetched, or has been written to by that.
+    fn see_mapping(&mut self, mode: Mode, rip: Linear) -> Option<()> {
+        let is_low = rip.0 >> 63 == 0;
+        let mapped = &mut self.blocks.mapped;
+        if is_low && !mapped.knows(rip, mode.space) {
+            let start = self.cpu.fetch_address(rip).ok()??;
+            mapped.note_known(self.region, start, mode.space, rip);
+        }
+        (!self.cpu.look).then_some(())
+    }
+
+    fn see_dropped(&mut self) {
+        see_dropped(
+            self.cpu,
+            self.region,
+            self.filled,
+            self.windows,
+            self.blocks,
+            self.statistics,
+        );
+    }
+
+    fn is_calm(&mut self) -> bool {
+        Interpreter::is_calm(self.cpu, self.bus)
     }
 }
 
@@ -186,6 +267,28 @@ pub(crate) fn see_dropped(
     }
 }
 
+/// Whether an instruction asks for a look around only because it changes whose code
+/// runs, or what is mapped: it touches no device, and nothing that holds for a whole
+/// stay.
+fn only_changes_mode(code: Code, op: &Op) -> bool {
+    match code {
+        Code::Syscall | Code::Sysretq | Code::Iretq => true,
+        Code::Mov_cr_r64 => op.a == 3,
+        _ => false,
+    }
+}
+
+/// By [`Frame::space`]. [`Space::UserAc`] has no translated code.
+fn space(number: u64) -> Space {
+    const USER: u64 = Space::User as u64;
+    const SUPERVISOR_AC: u64 = Space::SupervisorAc as u64;
+    match number {
+        USER => Space::User,
+        SUPERVISOR_AC => Space::SupervisorAc,
+        _ => Space::Supervisor,
+    }
+}
+
 /// Brings the processor's state up to date with what translated code left in
 /// the frame; `rip` apart. `until`: the branch count at which it was to stop.
 pub(crate) fn take_over(cpu: &mut Cpu, frame: &Frame, until: u64) {
@@ -193,6 +296,10 @@ pub(crate) fn take_over(cpu: &mut Cpu, frame: &Frame, until: u64) {
     cpu.flags.rest = frame.rest;
     cpu.flags.set_arithmetic(unpack(frame.flags));
     cpu.branches = until.wrapping_sub(frame.count);
+    cpu.segments[usize::from(seg::FS)].base = frame.fs_base;
+    cpu.segments[usize::from(seg::GS)].base = frame.gs_base;
+    cpu.kernel_gs_base = frame.kernel_gs_base;
+    cpu.space = space(frame.space);
     if frame.x87_absent == 0 {
         frame.x87.give(&mut cpu.fpu);
         cpu.fpu.instruction_pointer = frame.x87_pointer;

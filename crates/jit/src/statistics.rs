@@ -29,6 +29,8 @@ pub(crate) struct Statistics {
     /// Stays that ended at a jump whose target the jump cache did not know, or
     /// whose page was mapped elsewhere.
     pub(crate) far: u64,
+    /// How often the helper found the next block itself.
+    pub(crate) went_on: u64,
     /// Stays that ended because the branch count was reached.
     pub(crate) stops: u64,
     /// Stays that the helper ended.
@@ -116,6 +118,7 @@ impl Statistics {
             count("mappings dropped: ranges", self.dropped[2]),
             count("pages shown in windows", shown),
             count("stays in translated code", self.stays),
+            count("gone on with another block by the helper", self.went_on),
             count("left: jump not linked yet", self.links),
             count("left: computed jump not known", self.far),
             count("left: branch count reached", self.stops),

@@ -30,6 +30,8 @@ pub(super) enum Cold {
         missed: Missed,
         run: Vec<Decoded>,
         flags: Where,
+        /// [`crate::cache::Mode::space`] there.
+        space: u8,
         /// Where translated code goes on; `None` behind a RET.
         resume: Option<Resume>,
     },
@@ -111,6 +113,7 @@ impl Translator<'_> {
             missed,
             run,
             flags: self.flags,
+            space: self.key.mode.space,
             resume: None,
         });
         Slow(self.cold.len() - 1)
@@ -157,8 +160,10 @@ impl Translator<'_> {
                     missed,
                     run,
                     flags,
+                    space,
                     resume,
                 } => {
+                    self.key.mode.space = space;
                     let is_fault = missed.faults.is_some();
                     self.arrive(missed, end);
                     self.flags = flags;

@@ -180,6 +180,7 @@ fn may_exit(decoded: &Decoded, key: Key) -> bool {
     let is_known = general::is_known(insn)
         || simd::is_known(insn, key.mode)
         || bmi::is_known(insn, key.mode)
+        || system::is_known(insn, key.mode)
         || key.mode.x87 && x87::is_known(insn);
     touches_memory || !is_known
 }

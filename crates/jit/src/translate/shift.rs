@@ -6,10 +6,10 @@ use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
 use super::Translator;
 use super::memory::{Access, guest_number};
-use crate::asm::Mem;
+use crate::asm::{Alu, Mem};
 use crate::flag::Where;
 use crate::frame::at;
-use crate::register::{ADDRESS, COUNTER, Home, Host, INDEX, home};
+use crate::register::{ADDRESS, COUNTER, FLAGS, Home, Host, INDEX, home};
 use crate::routine::WITHOUT_AF;
 
 /// Whether it is one of these, with operands that need no helper. A memory
@@ -26,10 +26,48 @@ enum Kind {
     ByCounter(u8),
     /// BSF or BSR, by its opcode.
     Scan(u8),
+    /// SHLD or SHRD.
+    Double(Double),
+}
+
+/// SHLD or SHRD of registers of 32 or 64 bits, of which one at least is held in the
+/// host's.
+#[derive(Clone, Copy, Debug)]
+struct Double {
+    left: bool,
+    /// By CL otherwise.
+    count: Option<u8>,
+}
+
+fn double(insn: &Instruction) -> Option<Double> {
+    let left = match insn.mnemonic() {
+        Mnemonic::Shld => true,
+        Mnemonic::Shrd => false,
+        _ => return None,
+    };
+    let bytes = operand_bytes(insn);
+    if insn.op_kind(0) != OpKind::Register || bytes < 4 {
+        return None;
+    }
+    let both = [insn.op_register(0), insn.op_register(1)];
+    if both.map(|register| home(guest_number(register))) == [Home::Frame; 2] {
+        return None;
+    }
+    if insn.op_kind(2) == OpKind::Register {
+        return Some(Double { left, count: None });
+    }
+    let count = insn.immediate8() & if bytes == 8 { 63 } else { 31 };
+    (count != 0).then_some(Double {
+        left,
+        count: Some(count),
+    })
 }
 
 fn kind(insn: &Instruction) -> Option<Kind> {
     use Mnemonic as M;
+    if let Some(double) = double(insn) {
+        return Some(Kind::Double(double));
+    }
     if insn.op_count() != 2 {
         return None;
     }
@@ -78,6 +116,7 @@ impl Translator<'_> {
             Some(Kind::Immediate) => self.shift_immediate(decoded),
             Some(Kind::ByCounter(number)) => self.shift_by_counter(insn, number),
             Some(Kind::Scan(opcode)) => self.scan(decoded, opcode),
+            Some(Kind::Double(double)) => self.double_shift(insn, double),
         }
     }
 
@@ -134,8 +173,7 @@ impl Translator<'_> {
                 self.asm.mov_32(target, target);
             }
             let mask = if wide { 63 } else { 31 };
-            self.asm
-                .alu_constant_32(crate::asm::Alu::And, ADDRESS, mask);
+            self.asm.alu_constant_32(Alu::And, ADDRESS, mask);
             let zero = self.asm.jrcxz();
             // In two steps, for OF.
             self.asm.lea(ADDRESS, Mem::base(ADDRESS, -1));
@@ -153,6 +191,74 @@ impl Translator<'_> {
         }
         self.give(guest, target);
         true
+    }
+
+    fn double_shift(&mut self, insn: &Instruction, double: Double) -> bool {
+        let Double { left, count } = double;
+        let (register, source) = (insn.op_register(0), insn.op_register(1));
+        let wide = register.size() == 8;
+        // One of them at most is not in the host's registers.
+        let target = self.in_host(register, INDEX);
+        let source = self.in_host(source, INDEX);
+        let mut zero = None;
+        if count.is_none() {
+            if self.visible {
+                // A count of 0 changes no flag.
+                self.save_flags();
+                self.clobber_flags();
+            }
+            self.asm.mov(ADDRESS, COUNTER);
+            if self.visible {
+                if !wide {
+                    self.asm.mov_32(target, target);
+                }
+                let mask = if wide { 63 } else { 31 };
+                self.asm.alu_constant_32(Alu::And, ADDRESS, mask);
+                zero = Some(self.asm.jrcxz());
+            }
+        }
+        if self.visible && left {
+            self.asm.mov(FLAGS, target);
+        }
+        match (count, left) {
+            (None, true) => self.asm.double_shift_by_cl(wide, 0xa5, target, source),
+            (None, false) => self.asm.double_shift_by_cl(wide, 0xad, target, source),
+            (Some(n), true) => self.asm.double_shift(wide, 0xa4, target, source, n),
+            (Some(n), false) => self.asm.double_shift(wide, 0xac, target, source, n),
+        }
+        if self.visible {
+            self.double_shift_flags(target, left, wide);
+            self.flags = Where::Saved;
+        } else {
+            self.flags = Where::Dead;
+        }
+        if let Some(zero) = zero {
+            self.asm.bind_near(zero);
+        }
+        self.give(guest_number(register), target);
+        true
+    }
+
+    /// All flags are the host's but AF, which is 0, and OF: whether SHLD has changed
+    /// the sign of what is in `rax`, or whether the two top bits differ after SHRD.
+    fn double_shift_flags(&mut self, target: Host, left: bool, wide: bool) {
+        self.asm.mov(ADDRESS, if left { FLAGS } else { target });
+        self.asm.lahf();
+        if left {
+            self.asm.xor(ADDRESS, target);
+        }
+        // The top bit into CF, and in OF whether the next one differs.
+        if wide {
+            self.asm.shl(ADDRESS, 1);
+        } else {
+            self.asm.shl_32(ADDRESS, 1);
+        }
+        if left {
+            self.asm.setc_al();
+        } else {
+            self.asm.seto_al();
+        }
+        self.asm.and_ah(WITHOUT_AF);
     }
 
     /// Stores a guest register that lives in the frame.

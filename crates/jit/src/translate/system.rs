@@ -1,23 +1,43 @@
-//! Kernels' small change: PUSHF, POPF, CLI, STI, and reading a selector.
+//! Kernels' small change: PUSHF, POPF, CLI, STI, STAC, CLAC, SWAPGS, the bases of FS
+//! and GS, the time-stamp counter, and reading a selector.
 
 use std::mem::offset_of;
 
 use cpu::{Decoded, Segment, Space};
-use iced_x86::{Code, Mnemonic, OpKind};
+use iced_x86::{Code, Instruction, Mnemonic, OpKind};
 use x86::flags;
 
 use super::Translator;
-use super::memory::guest_number;
+use super::memory::{Access, guest_number};
 use crate::asm::{Alu, Condition, Mem};
+use crate::cache::Mode;
 use crate::flag::Where;
 use crate::frame::at;
-use crate::register::{ADDRESS, FLAGS, Home, INDEX, STACK, home};
+use crate::register::{ACCUMULATOR, ADDRESS, COUNTER, DX, FLAGS, Home, Host, INDEX, STACK, home};
 use crate::site::Operand;
+
+/// Whether it is one of these, and neither faults nor needs the helper.
+pub(super) fn is_known(insn: &Instruction, mode: Mode) -> bool {
+    match insn.mnemonic() {
+        Mnemonic::Stac | Mnemonic::Clac => mode.smap,
+        Mnemonic::Swapgs => is_kernel(mode),
+        Mnemonic::Rdfsbase | Mnemonic::Rdgsbase => mode.bases,
+        _ => false,
+    }
+}
+
+/// Whether code runs at privilege level 0.
+fn is_kernel(mode: Mode) -> bool {
+    mode.space != Space::User as u8
+}
 
 /// What POPF may change without the helper, at privilege level 0: the
 /// arithmetic flags, and IF.
 const POPF_PLAIN: u64 =
     flags::TF | flags::DF | flags::NT | flags::AC | flags::ID | flags::IOPL | flags::RF | flags::VM;
+
+/// The second byte of SHRD's opcode, by an immediate.
+const SHRD: u8 = 0xac;
 
 /// A flag's bit in an immediate.
 #[expect(
@@ -31,20 +51,117 @@ const fn bits(flags: u64) -> i32 {
 impl Translator<'_> {
     /// One of these instructions.
     pub(super) fn system(&mut self, decoded: &Decoded) -> bool {
+        let mode = self.key.mode;
         match decoded.insn.code() {
             Code::Pushfq => self.push_flags(decoded),
-            Code::Popfq if self.is_kernel() => self.pop_flags(decoded),
-            Code::Cli if self.is_kernel() => self.disable_interrupts(),
-            Code::Sti if self.is_kernel() => self.enable_interrupts(decoded),
+            Code::Popfq if is_kernel(mode) => self.pop_flags(decoded),
+            Code::Cli if is_kernel(mode) => self.disable_interrupts(),
+            Code::Sti if is_kernel(mode) => self.enable_interrupts(decoded),
+            Code::Stac if mode.smap => self.set_space(Space::SupervisorAc),
+            Code::Clac if mode.smap => self.set_space(Space::Supervisor),
+            Code::Swapgs if is_kernel(mode) => self.swap_gs(),
+            Code::Rdfsbase_r32 | Code::Rdfsbase_r64 if mode.bases => {
+                self.read_base(&decoded.insn, at::FS_BASE);
+            }
+            Code::Rdgsbase_r32 | Code::Rdgsbase_r64 if mode.bases => {
+                self.read_base(&decoded.insn, at::GS_BASE);
+            }
+            Code::Wrfsbase_r64 if mode.bases => self.write_base(decoded, at::FS_BASE),
+            Code::Wrgsbase_r64 if mode.bases => self.write_base(decoded, at::GS_BASE),
+            Code::Rdtsc => self.read_tsc(decoded),
+            Code::Rdtscp => self.read_tsc(decoded),
             _ if decoded.insn.mnemonic() == Mnemonic::Mov => return self.read_selector(decoded),
             _ => return false,
         }
         true
     }
 
-    /// Whether the block runs at privilege level 0.
-    fn is_kernel(&self) -> bool {
-        self.key.mode.space != Space::User as u8
+    /// STAC or CLAC: what follows has the rights of `space`. EFLAGS.AC is in step
+    /// with it.
+    fn set_space(&mut self, space: Space) {
+        if self.key.mode.space == space as u8 {
+            return;
+        }
+        let ac = bits(flags::AC);
+        let change = if space == Space::SupervisorAc {
+            ac
+        } else {
+            -ac
+        };
+        self.asm.load(ADDRESS, Mem::frame(at::REST));
+        self.asm.lea(ADDRESS, Mem::base(ADDRESS, change));
+        self.asm.store(Mem::frame(at::REST), ADDRESS);
+        self.asm
+            .store_constant(Mem::frame(at::SPACE), i32::from(space as u8));
+        self.key.mode.space = space as u8;
+    }
+
+    fn swap_gs(&mut self) {
+        self.asm.load(ADDRESS, Mem::frame(at::GS_BASE));
+        self.asm.load(INDEX, Mem::frame(at::KERNEL_GS_BASE));
+        self.asm.store(Mem::frame(at::GS_BASE), INDEX);
+        self.asm.store(Mem::frame(at::KERNEL_GS_BASE), ADDRESS);
+    }
+
+    /// RDFSBASE or RDGSBASE, of the base in the frame at `base`.
+    fn read_base(&mut self, insn: &Instruction, base: i32) {
+        let register = insn.op_register(0);
+        self.asm.load(ADDRESS, Mem::frame(base));
+        if register.size() == 4 {
+            self.asm.mov_32(ADDRESS, ADDRESS);
+        }
+        self.put(guest_number(register), ADDRESS);
+    }
+
+    /// WRFSBASE or WRGSBASE of 64 bits.
+    fn write_base(&mut self, decoded: &Decoded, base: i32) {
+        self.save_flags();
+        self.clobber_flags();
+        let value = self.in_host(decoded.insn.op_register(0), ADDRESS);
+        self.asm.mov(INDEX, value);
+        self.asm.shl(INDEX, 16);
+        self.asm.sar(INDEX, 16);
+        self.asm.cmp(true, INDEX, value);
+        let not_canonical = self.asm.jcc(Condition::NOT_EQUAL);
+        let slow = self.slow(decoded, Operand::None, false, vec![not_canonical]);
+        self.asm.store(Mem::frame(base), value);
+        self.resume(&slow);
+    }
+
+    /// RDTSC or RDTSCP, where the counter is a line over branches.
+    fn read_tsc(&mut self, decoded: &Decoded) {
+        self.save_flags();
+        self.clobber_flags();
+        self.asm
+            .alu_memory_constant(Alu::Cmp, Mem::frame(at::TSC_RATE), 0);
+        let unknown = self.asm.jcc(Condition::EQUAL);
+        let slow = self.slow(decoded, Operand::None, false, vec![unknown]);
+        self.asm.mov(INDEX, FLAGS);
+        self.asm.load(FLAGS, Mem::frame(at::TSC_FROM));
+        self.asm.alu_load(Alu::Sub, FLAGS, Mem::frame(at::COUNT));
+        self.asm.load(ADDRESS, Mem::frame(at::TSC_RATE));
+        // RDX:RAX = RAX * RCX.
+        self.asm.unary(true, 4, ADDRESS);
+        self.asm.double_shift(true, SHRD, FLAGS, DX, 32);
+        self.asm.alu_load(Alu::Add, FLAGS, Mem::frame(at::TSC_BASE));
+        self.asm
+            .alu_load(Alu::Add, FLAGS, Mem::frame(at::TSC_ADJUST));
+        self.asm.mov_32(ACCUMULATOR, FLAGS);
+        self.asm.mov(DX, FLAGS);
+        self.asm.shr(DX, 32);
+        self.asm.mov(FLAGS, INDEX);
+        if decoded.insn.code() == Code::Rdtscp {
+            self.asm.load_32(COUNTER, Mem::frame(at::TSC_AUX));
+        }
+        self.resume(&slow);
+    }
+
+    /// Sets guest register `guest` to `from`.
+    fn put(&mut self, guest: u8, from: Host) {
+        match home(guest) {
+            Home::Host(to) => self.asm.mov(to, from),
+            Home::Frame => self.asm.store(Mem::frame(at::gpr(guest)), from),
+        }
     }
 
     fn push_flags(&mut self, decoded: &Decoded) {
@@ -122,27 +239,47 @@ impl Translator<'_> {
         self.resume(&slow);
     }
 
-    /// MOV from a segment register to a general one.
+    /// MOV from a segment register, to a general one or to memory.
     fn read_selector(&mut self, decoded: &Decoded) -> bool {
         let insn = &decoded.insn;
-        let is_read = insn.op_kind(0) == OpKind::Register
-            && insn.op_kind(1) == OpKind::Register
-            && insn.op_register(1).is_segment_register()
-            && insn.op_register(0).is_gpr()
-            && insn.op_register(0).size() >= 4;
+        let is_read =
+            insn.op_kind(1) == OpKind::Register && insn.op_register(1).is_segment_register();
         if !is_read {
             return false;
         }
+        match insn.op_kind(0) {
+            OpKind::Register => {
+                let guest = guest_number(insn.op_register(0));
+                self.selector(insn, ADDRESS);
+                match (insn.op_register(0).size(), home(guest)) {
+                    (2, Home::Host(to)) => self.asm.mov_16(to, ADDRESS),
+                    (2, Home::Frame) => self.asm.store_16(Mem::frame(at::gpr(guest)), ADDRESS),
+                    _ => self.put(guest, ADDRESS),
+                }
+            }
+            // A window would take both free registers.
+            OpKind::Memory if !self.has_windows && Self::has_plain_address(insn) => {
+                let access = Access {
+                    bytes: 2,
+                    write: true,
+                    aligned: false,
+                };
+                let (mem, slow) = self.operand(decoded, access);
+                self.selector(insn, INDEX);
+                self.asm.store_16(mem, INDEX);
+                self.resume(&slow);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Loads the selector that `insn` reads.
+    fn selector(&mut self, insn: &Instruction, to: Host) {
         let number = insn.op_register(1).number() * size_of::<Segment>();
         let place = number + offset_of!(Segment, selector);
         let disp = i32::try_from(place).expect("there are eight segments");
-        self.asm.load(ADDRESS, Mem::frame(at::SEGMENTS));
-        self.asm.load_16(ADDRESS, Mem::base(ADDRESS, disp));
-        let guest = guest_number(insn.op_register(0));
-        match home(guest) {
-            Home::Host(to) => self.asm.mov_32(to, ADDRESS),
-            Home::Frame => self.asm.store(Mem::frame(at::gpr(guest)), ADDRESS),
-        }
-        true
+        self.asm.load(to, Mem::frame(at::SEGMENTS));
+        self.asm.load_16(to, Mem::base(to, disp));
     }
 }

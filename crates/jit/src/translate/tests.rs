@@ -17,6 +17,8 @@ const MODE: Mode = Mode {
     simd: true,
     avx: true,
     x87: true,
+    smap: false,
+    bases: true,
     windowed: false,
 };
 
@@ -86,6 +88,43 @@ fn a_shift_whose_overflow_flag_is_seen_has_a_last_step_of_its_own() {
     assert_eq!(
         found[..3],
         ["shl $3,%r10", "shl $3,%r10", "shl $1,%r10"],
+        "{found:?}"
+    );
+}
+
+#[test]
+fn rights_that_change_within_a_block_are_those_of_what_follows() {
+    // mov rax, [rsi]; stac; mov rdx, [rsi]; clac; mov rdi, [rsi]; jmp .
+    let guest = [
+        0x48, 0x8b, 0x06, 0x0f, 0x01, 0xcb, 0x48, 0x8b, 0x16, 0x0f, 0x01, 0xca, 0x48, 0x8b, 0x3e,
+        0xeb, 0xfe,
+    ];
+    let mode = Mode {
+        space: Space::Supervisor as u8,
+        smap: true,
+        ..MODE
+    };
+    let found = text_in(mode, &guest);
+    let looks = found.iter().filter(|line| line.starts_with("sub "));
+    let looks: Vec<&String> = looks.collect();
+    assert_eq!(looks.len(), 3, "{found:?}");
+    assert_eq!(looks[0], looks[2]);
+    assert_ne!(looks[0], looks[1]);
+    // EFLAGS.AC, and whose rights they are.
+    assert!(found.contains(&"lea 0x40000(%rcx),%rcx".to_owned()));
+    assert!(found.contains(&"lea -0x40000(%rcx),%rcx".to_owned()));
+}
+
+#[test]
+fn a_double_shift_whose_flags_nobody_sees_is_one() {
+    // shrd rax, rdx, 8; cmp rax, 1; jmp .
+    let guest = [
+        0x48, 0x0f, 0xac, 0xd0, 0x08, 0x48, 0x83, 0xf8, 0x01, 0xeb, 0xfe,
+    ];
+    let found = text(&guest);
+    assert_eq!(
+        found[..2],
+        ["shrd $8,%rdx,%rbx", "cmp $1,%rbx"],
         "{found:?}"
     );
 }

@@ -405,12 +405,18 @@ impl Piece<'_> {
                 self.put(code);
             }
             13 => self.breakpoint(),
-            // wrgsbase %rbx; wrfsbase %rbx; swapgs
+            // wrgsbase %rbx; wrfsbase %rbx; rdgsbase %rax; rdfsbase %r10; rdfsbase %eax;
+            // swapgs; mov %gs, %ax; mov %fs, (%rbx)
             14 => {
                 let code: &[u8] = self.random.pick(&[
                     &[0xf3, 0x48, 0x0f, 0xae, 0xdb],
                     &[0xf3, 0x48, 0x0f, 0xae, 0xd3],
+                    &[0xf3, 0x48, 0x0f, 0xae, 0xc8],
+                    &[0xf3, 0x49, 0x0f, 0xae, 0xc2],
+                    &[0xf3, 0x0f, 0xae, 0xc0],
                     &[0x0f, 0x01, 0xf8],
+                    &[0x66, 0x8c, 0xe8],
+                    &[0x8c, 0x23],
                 ]);
                 self.put(code);
             }
@@ -422,9 +428,11 @@ impl Piece<'_> {
                 self.put_32(bit);
                 self.put(&[0x0f, 0x30]);
             }
-            // rdtsc; cpuid
+            // rdtsc; rdtscp; cpuid
             16 => {
-                let code: &[u8] = self.random.pick(&[&[0x0f, 0x31], &[0x0f, 0xa2]]);
+                let code: &[u8] =
+                    self.random
+                        .pick(&[&[0x0f, 0x31], &[0x0f, 0x01, 0xf9], &[0x0f, 0xa2]]);
                 self.put(code);
             }
             17 | 18 => self.port(),

@@ -8,7 +8,7 @@ mod kernel;
 
 use std::fmt::Write;
 
-use cpu::{Bus, CodeSize, Cpu, Engine, Exit, Interpreter, Refused, Registers, Until};
+use cpu::{Bus, CodeSize, Cpu, Engine, Exit, Interpreter, Refused, Registers, TscLine, Until};
 use jit::Jit;
 use memory::Ram;
 use moment::Moment;
@@ -67,7 +67,15 @@ impl Bus for Board {
         Err(Refused)
     }
     fn tsc(&mut self, now: u64) -> u64 {
-        now * 10
+        TSC_BASE + ((now * TSC_RATE) >> 32)
+    }
+    fn tsc_line(&self, until: u64) -> Option<TscLine> {
+        // Now and then there is none.
+        (!until.is_multiple_of(4)).then_some(TscLine {
+            base_branches: 0,
+            base: TSC_BASE,
+            rate: TSC_RATE,
+        })
     }
     fn task_priority(&self) -> u8 {
         self.priority
@@ -88,6 +96,10 @@ impl Bus for Board {
         false
     }
 }
+
+/// The time-stamp counter at the start, and ticks a branch, 32.32 bits.
+const TSC_BASE: u64 = 0x1234_5678_9abc;
+const TSC_RATE: u64 = 7 << 30;
 
 /// A machine of one engine.
 struct Machine {
