@@ -524,6 +524,25 @@ impl Asm {
         self.encode(true, &[0x0f, 0xc7], 1, &Rm::Memory(a), false);
     }
 
+    /// `rep stos` of elements of 1, 4 or 8 bytes.
+    pub(crate) fn rep_stos(&mut self, bytes: usize) {
+        self.string(0xaa, bytes);
+    }
+
+    /// `rep movs` of elements of 1, 4 or 8 bytes.
+    pub(crate) fn rep_movs(&mut self, bytes: usize) {
+        self.string(0xa4, bytes);
+    }
+
+    /// A repeated string instruction, by its opcode for bytes.
+    fn string(&mut self, opcode: u8, bytes: usize) {
+        match bytes {
+            1 => self.raw(&[0xf3, opcode]),
+            4 => self.raw(&[0xf3, opcode | 1]),
+            _ => self.raw(&[0xf3, 0x48, opcode | 1]),
+        }
+    }
+
     /// `movups to, [from]`.
     pub(crate) fn load_xmm(&mut self, to: u8, from: Mem) {
         self.encode(false, &[0x0f, 0x10], to, &Rm::Memory(from), false);

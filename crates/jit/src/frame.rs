@@ -61,6 +61,8 @@ pub(crate) struct Frame {
     pub(crate) go_on: u64,
     /// A word for translated code: the target of an indirect jump.
     pub(crate) temp: u64,
+    /// The guest's `rsi` and `rdi`, while the host's own string instruction runs.
+    pub(crate) pointers: [u64; 2],
     /// The guest's flags, as [`crate::register::FLAGS`] holds them.
     pub(crate) flags: u64,
     /// The guest's other flags.
@@ -167,6 +169,11 @@ pub(crate) mod at {
     /// The place of page `number` in the table of where pages are mapped.
     pub(crate) const fn mapped(number: mapped::Number) -> i32 {
         MAPPED + disp(number as usize * size_of::<u64>())
+    }
+
+    /// Of [`Frame::pointers`] number `n`.
+    pub(crate) const fn pointer(n: usize) -> i32 {
+        disp(offset_of!(Frame, pointers) + 8 * n)
     }
 
     /// Guest register `number`.

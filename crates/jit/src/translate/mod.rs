@@ -15,6 +15,7 @@ mod multiply;
 mod shift;
 mod simd;
 mod stack;
+mod string;
 mod system;
 mod window;
 mod word;
@@ -298,6 +299,7 @@ impl Translator<'_> {
                 || self.multiply(decoded)
                 || self.stack(decoded)
                 || self.system(decoded)
+                || self.string(decoded)
                 || self.bit_string(decoded)
                 || self.compare_exchange_16(decoded)
                 || self.bmi(decoded)

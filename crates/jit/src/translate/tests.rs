@@ -130,6 +130,23 @@ fn a_double_shift_whose_flags_nobody_sees_is_one() {
 }
 
 #[test]
+fn a_repetition_that_stays_in_its_page_is_the_hosts() {
+    // rep stosq; jmp .
+    let found = text(&[0xf3, 0x48, 0xab, 0xeb, 0xfe]);
+    let at = found.iter().position(|line| line == "rep stos %rax,(%rdi)");
+    let at = at.unwrap_or_else(|| panic!("{found:?}"));
+    assert_eq!(found[at + 1], "lea (%r15,%r10,8),%rdi");
+    // One lookup before it.
+    assert_eq!(
+        found.iter().filter(|line| line.starts_with("sub ")).count(),
+        1
+    );
+    // std's direction, counts beyond a page, what goes on behind the page.
+    let slow = found[..at].iter().filter(|line| line.starts_with('j'));
+    assert_eq!(slow.count(), 4, "{found:?}");
+}
+
+#[test]
 fn avx_instructions_are_emitted_as_they_are() {
     // vaddps ymm1, ymm2, ymm3; vzeroupper; andn rax, rcx, rbx (whose flags nobody sees); cmp rax, 1; jmp .
     let guest = [
