@@ -8,7 +8,6 @@
 //! here ([`Dropped`]).
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 
 use cpu::Dropped;
 use x86::{Linear, Physical};
@@ -33,10 +32,9 @@ pub(crate) type Number = u32;
 pub(crate) struct Mapped {
     /// By page number and space.
     numbers: BTreeMap<(u64, u8), Number>,
-    /// By linear page: the pages that were noted there. Some are elsewhere by
-    /// now.
-    noted: BTreeMap<u64, Vec<Number>>,
-    noted_count: usize,
+    /// By half of the linear addresses, lower and upper: which page was noted
+    /// where. Some are elsewhere by now.
+    noted: [Vec<(Linear, Number)>; 2],
     /// The page and the space that [`Mapped::note_known`] was last called for, if
     /// nothing was dropped since.
     last: Option<(u64, u8)>,
@@ -57,19 +55,15 @@ impl Mapped {
 
     /// Page `number` is found at `linear`'s page.
     pub(crate) fn note(&mut self, region: &mut Region, number: Number, linear: Linear) {
-        let page = linear.page().0;
-        if region.mapped()[number as usize] == page {
+        let page = linear.page();
+        if region.mapped()[number as usize] == page.0 {
             return;
         }
-        if self.noted_count >= NOTED_MAX {
+        if self.noted[half(page)].len() >= NOTED_MAX {
             self.forget_places(region);
         }
-        region.mapped()[number as usize] = page;
-        let noted = self.noted.entry(page).or_default();
-        if !noted.contains(&number) {
-            noted.push(number);
-            self.noted_count += 1;
-        }
+        region.mapped()[number as usize] = page.0;
+        self.noted[half(page)].push((page, number));
     }
 
     /// Whether [`Mapped::note_known`] would tell nothing new of `linear`'s page:
@@ -95,36 +89,30 @@ impl Mapped {
     /// Forgets what rests on mappings that `dropped` covers.
     pub(crate) fn drop(&mut self, region: &mut Region, dropped: &Dropped) {
         self.last = None;
-        if dropped.all {
-            self.drop_in(region, 0..=u64::MAX);
-            return;
-        }
-        if dropped.low {
-            self.drop_in(region, 0..=u64::MAX >> 1);
+        let places = region.mapped();
+        let halves = match (dropped.all, dropped.low) {
+            (true, _) => &mut self.noted[..],
+            (false, true) => &mut self.noted[..1],
+            (false, false) => &mut [],
+        };
+        for (page, number) in halves.iter_mut().flat_map(|half| half.drain(..)) {
+            forget(places, page, number);
         }
         for &(start, bytes) in &dropped.ranges {
-            self.drop_in(region, start.0..=start.0.saturating_add(bytes - 1));
-        }
-    }
-
-    fn drop_in(&mut self, region: &mut Region, pages: RangeInclusive<u64>) {
-        let places = region.mapped();
-        for (page, noted) in self.noted.extract_if(pages, |_, _| true) {
-            self.noted_count -= noted.len();
-            for number in noted {
-                let place = &mut places[number as usize];
-                if *place == page {
-                    *place = NOWHERE;
+            self.noted[half(start)].retain(|&(page, number)| {
+                let is_inside = page.0.wrapping_sub(start.0) < bytes;
+                if is_inside {
+                    forget(places, page, number);
                 }
-            }
+                !is_inside
+            });
         }
     }
 
     /// Every page may be anywhere.
     fn forget_places(&mut self, region: &mut Region) {
         region.mapped().fill(NOWHERE);
-        self.noted.clear();
-        self.noted_count = 0;
+        self.noted.iter_mut().for_each(Vec::clear);
         self.last = None;
     }
 
@@ -132,6 +120,18 @@ impl Mapped {
     pub(crate) fn clear(&mut self, region: &mut Region) {
         self.forget_places(region);
         self.numbers.clear();
+    }
+}
+
+fn half(page: Linear) -> usize {
+    usize::from(page.0 >> 63 != 0)
+}
+
+/// Page `number`, noted at `page`, is there no longer.
+fn forget(places: &mut [u64; PAGES], page: Linear, number: Number) {
+    let place = &mut places[number as usize];
+    if *place == page.0 {
+        *place = NOWHERE;
     }
 }
 
