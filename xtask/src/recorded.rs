@@ -62,9 +62,22 @@ impl Running {
     }
 }
 
+/// A recorder that is asked to end gives its guest some seconds to.
+const END_PATIENCE: Duration = Duration::from_secs(60);
+
 impl Drop for Running {
     fn drop(&mut self) {
-        // Whatever went wrong: no guest is left behind. One that has ended is no error.
+        // Whatever went wrong: no guest is left behind, and what it was is recorded to its end.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = Command::new("kill")
+                .arg(self.child.id().to_string())
+                .status();
+        }
+        let began = Instant::now();
+        while began.elapsed() < END_PATIENCE && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        // One that has ended is no error.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
