@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::case::{Case, Change, End, Fault, Mode, Outcome};
+use crate::layout::PAGE_BYTES;
 use crate::state::{FxImage, MachineState, flag, gpr};
 use crate::undefined::{Open, VectorBits, is_access_fault};
 
@@ -25,7 +26,11 @@ pub fn differences(case: &Case, expected: &Outcome, got: &Outcome, open: &Open) 
         return found;
     }
     let order = are_near(ends, open.fault_span)
-        || open.fault && matches!(ends, (End::Fault(_), End::Fault(_)));
+        || open.fault && matches!(ends, (End::Fault(_), End::Fault(_)))
+        || open.limit
+            && is_limit(ends.0) != is_limit(ends.1)
+            && is_access_fault(ends.0)
+            && is_access_fault(ends.1);
     if ends.0 != ends.1 && !order {
         found.push(format!("end: expected {}, got {}", expected.end, got.end));
     }
@@ -72,14 +77,19 @@ pub fn flags_text(rflags: u64) -> String {
     }
 }
 
-/// Whether both are page faults less than `span` bytes apart.
+/// Whether both are page faults less than `span` bytes apart, and alike if in one page.
 fn are_near(ends: (End, End), span: u64) -> bool {
-    let address = |end| match end {
-        End::Fault(fault) => fault.address,
-        _ => None,
+    let (End::Fault(a), End::Fault(b)) = ends else {
+        return false;
     };
-    let addresses = address(ends.0).zip(address(ends.1));
-    addresses.is_some_and(|(a, b)| a.abs_diff(b) < span)
+    a.address.zip(b.address).is_some_and(|(x, y)| {
+        x.abs_diff(y) < span && (a.error == b.error || x / PAGE_BYTES != y / PAGE_BYTES)
+    })
+}
+
+/// Whether it is how a segment's limit refuses an access.
+fn is_limit(end: End) -> bool {
+    matches!(end, End::Fault(fault) if matches!(fault.vector, 12 | 13))
 }
 
 fn visible_end(end: End) -> End {

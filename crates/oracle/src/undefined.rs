@@ -45,6 +45,8 @@ pub struct Open {
     pub approximate: bool,
     /// Which fault it is, if it is one: the order in which operands are read.
     pub fault: bool,
+    /// Whether an access is refused by the segment's limit or by what comes after it.
+    pub limit: bool,
     /// By less than how many bytes the address of a page fault may differ: blocks are probed in
     /// any order, and what a mask leaves out may not be.
     pub fault_span: u64,
@@ -110,10 +112,8 @@ fn numbers(instruction: &Instruction, open: &mut Open) {
 /// What differs between makes when `instruction` faults at an access, with the registers `found`.
 fn after_fault(instruction: &Instruction, case: &Case, found: &MachineState, open: &mut Open) {
     use Mnemonic as M;
-    if case.mode == Mode::Compat && wraps(instruction, found) {
-        // SDM vol. 3, 5.3: beyond 4 GiB it is the limit or what lies at 0, as a processor likes.
-        open.fault = true;
-    }
+    // SDM vol. 3, 5.3: beyond 4 GiB it is the limit or what lies at 0, as a processor likes.
+    open.limit = case.mode == Mode::Compat && wraps(instruction, found);
     if case.state.rflags & flag::AC != 0 && is_not_canonical(instruction, found) {
         // Alignment is looked at before or after.
         open.fault = true;
@@ -121,22 +121,23 @@ fn after_fault(instruction: &Instruction, case: &Case, found: &MachineState, ope
     match instruction.mnemonic() {
         // The first byte, or the first that the mask takes in.
         M::Maskmovq | M::Maskmovdqu | M::Vmaskmovdqu => {
+            // And where that is: its address may have wrapped around.
             open.fault = true;
-            open.fault_span = 16;
         }
         M::Vmaskmovps | M::Vmaskmovpd | M::Vpmaskmovd | M::Vpmaskmovq => open.fault_span = 32,
         // Some of it may have been stored.
-        M::Fbstp | M::Fstp => result_is_open(instruction, case, open),
+        M::Fbstp | M::Fstp if instruction.memory_size().size() == 10 => {
+            result_is_open(instruction, case, open);
+        }
         // The return address was written before the target was found not to be canonical.
-        M::Call => {
+        M::Call if case.mode == Mode::Long => {
             let end = found.gpr[gpr::RSP];
             open.memory.push(end.wrapping_sub(8)..end);
         }
         _ => {}
     }
     // A store of an MMX register makes the x87 unit an MMX unit first.
-    open.top |= (0..instruction.op_count())
-        .any(|n| instruction.op_kind(n) == OpKind::Register && instruction.op_register(n).is_mm());
+    open.top |= instruction.op0_kind() == OpKind::Memory && instruction.op1_register().is_mm();
     if instruction.is_vsib() {
         after_gather(instruction, open);
     }
@@ -303,12 +304,20 @@ fn from_iced(bits: u32) -> u64 {
 fn registers(instruction: &Instruction, case: &Case, end: End, open: &mut Open) {
     use Mnemonic as M;
     let is_fault = matches!(end, End::Fault(_));
-    let is_repeated = instruction.has_rep_prefix() || instruction.has_repne_prefix();
-    if is_fault && instruction.is_string_instruction() {
-        // SDM vol. 2, REP: as they were before the instruction; or after the last turn.
-        open.flags |= flag::ARITHMETIC;
+    let is_repeated = instruction.is_string_instruction()
+        && (instruction.has_rep_prefix() || instruction.has_repne_prefix());
+    if is_fault && is_repeated {
+        // SDM vol. 2, REP: as they were before the instruction; or after the last turn. Of those
+        // that write any.
+        open.flags |= from_iced(instruction.rflags_modified());
     }
-    if is_repeated && instruction.is_string_instruction() && case.mode == Mode::Long {
+    let is_short = (0..instruction.op_count()).any(|n| {
+        matches!(
+            instruction.op_kind(n),
+            OpKind::MemoryESEDI | OpKind::MemorySegESI
+        )
+    });
+    if is_repeated && is_short && case.mode == Mode::Long {
         // With addresses of 32 bits, before the first turn: already cleared or not yet.
         let none = case.state.gpr[gpr::RCX] & 0xffff_ffff == 0;
         if none || is_access_fault(end) {
@@ -331,7 +340,7 @@ fn registers(instruction: &Instruction, case: &Case, end: End, open: &mut Open) 
             open.fault = true
         }
         // Converted, and an exception found, before the address is looked at; or after.
-        M::Vcvtps2ph if is_fault => {
+        M::Vcvtps2ph if is_fault && instruction.op0_kind() == OpKind::Memory => {
             open.fault = true;
             open.mxcsr = true;
         }
