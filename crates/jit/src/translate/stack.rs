@@ -171,9 +171,11 @@ impl Translator<'_> {
         };
         let lowest = self.reach(Register::RSP, -i32::from(access.bytes), access);
         let slow = self.slow_run(run.to_vec(), lowest.missed);
-        for (n, decoded) in (0..).zip(run.iter().rev()) {
+        // In their order: where one of them faults, nothing is stored of those after it.
+        for (n, decoded) in (0..).zip(run) {
             let from = self.in_host(decoded.insn.op_register(0), lowest.spare);
-            self.store_word(lowest.mem.plus(self.words_bytes(n)), from);
+            let place = self.words_bytes(i32::from(count) - 1 - n);
+            self.store_word(lowest.mem.plus(place), from);
         }
         self.move_stack(-i32::from(count), 0);
         self.resume(&slow);

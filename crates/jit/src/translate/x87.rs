@@ -128,7 +128,13 @@ impl Translator<'_> {
             None => return false,
             Some(Kind::Wait) => {}
             Some(Kind::Plain) => {
-                if !self.again(decoded, false) {
+                let windows = self.has_windows;
+                // Of these ten bytes Intel's processors store those before a page
+                // that faults.
+                self.has_windows &= insn.code() != Code::Fstp_m80fp;
+                let done = self.again(decoded, false);
+                self.has_windows = windows;
+                if !done {
                     return false;
                 }
                 // After it: a fault leaves the pointer of the one before.
