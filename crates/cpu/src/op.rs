@@ -21,6 +21,17 @@ pub enum AddressSize {
     Bits64,
 }
 
+impl AddressSize {
+    /// The last offset there is.
+    pub(crate) fn last(self) -> u64 {
+        match self {
+            AddressSize::Bits16 => u16::MAX.into(),
+            AddressSize::Bits32 => u32::MAX.into(),
+            AddressSize::Bits64 => u64::MAX,
+        }
+    }
+}
+
 /// Marks AH, CH, DH and BH among 8-bit register numbers.
 pub(crate) const HIGH_BYTE: u8 = 0x20;
 

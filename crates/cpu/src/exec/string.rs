@@ -68,11 +68,7 @@ fn source_segment(long: bool, segment: iced_x86::Register) -> u8 {
 /// An index or count register at the instruction's address size.
 pub(super) fn register(cpu: &Cpu, op: &Op, number: u8) -> u64 {
     let value = cpu.gpr[usize::from(number)];
-    match op.address {
-        AddressSize::Bits64 => value,
-        AddressSize::Bits32 => value & 0xffff_ffff,
-        AddressSize::Bits16 => value & 0xffff,
-    }
+    value & op.address.last()
 }
 
 /// Sets an index or count register at the instruction's address size.
@@ -166,13 +162,27 @@ fn destination<W: Width>(cpu: &Cpu, op: &Op, write: bool) -> Flow<Linear> {
     cpu.string_address(op.c, register(cpu, op, gpr::RDI), W::BYTES, write)
 }
 
-/// How many elements from `at` upwards lie in its page; 0 where the first one
-/// leaves it or the direction is down, or addresses may wrap or have limits.
-fn in_page<W: Width>(cpu: &Cpu, op: &Op, at: Linear) -> u64 {
-    if cpu.flags.has(flags::DF) || op.address != AddressSize::Bits64 {
-        return 0;
+/// Where the element at index register `number` lies, and how many from there
+/// upwards, `count` at most, lie in the same page one behind the other. `None`: not
+/// even that one does, the direction is down, or addresses wrap or meet a limit.
+fn span<W: Width>(
+    cpu: &Cpu,
+    op: &Op,
+    (segment, number): (u8, u8),
+    count: u64,
+    write: bool,
+) -> Option<(Linear, u64)> {
+    if cpu.flags.has(flags::DF) {
+        return None;
     }
-    (PAGE_BYTES - at.offset()) / W::BYTES
+    let address = |offset| cpu.string_address(segment, offset, W::BYTES, write).ok();
+    let offset = register(cpu, op, number);
+    let at = address(offset)?;
+    let count = count.min((PAGE_BYTES - at.offset()) / W::BYTES);
+    let before_last = count.checked_sub(1)? * W::BYTES;
+    let last = offset.checked_add(before_last)?;
+    let is_straight = last <= op.address.last() && address(last)? == at.plus(before_last);
+    is_straight.then_some((at, count))
 }
 
 fn movs<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
@@ -194,14 +204,8 @@ fn movs<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
 }
 
 fn movs_bulk<W: Width>(cpu: &mut Cpu, op: &Op, count: u64) -> Option<u64> {
-    let from = source::<W>(cpu, op).ok()?;
-    let to = destination::<W>(cpu, op, true).ok()?;
-    let count = count
-        .min(in_page::<W>(cpu, op, from))
-        .min(in_page::<W>(cpu, op, to));
-    if count == 0 {
-        return None;
-    }
+    let (from, count) = span::<W>(cpu, op, (op.seg, gpr::RSI), count, false)?;
+    let (to, count) = span::<W>(cpu, op, (op.c, gpr::RDI), count, true)?;
     let bytes = count * W::BYTES;
     let from = cpu.tlb.read(cpu.space, from, bytes)?;
     let to = cpu.tlb.write(cpu.space, to, bytes)?;
@@ -233,11 +237,7 @@ fn stos<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
 }
 
 fn stos_bulk<W: Width>(cpu: &mut Cpu, op: &Op, count: u64, value: W) -> Option<u64> {
-    let to = destination::<W>(cpu, op, true).ok()?;
-    let count = count.min(in_page::<W>(cpu, op, to));
-    if count == 0 {
-        return None;
-    }
+    let (to, count) = span::<W>(cpu, op, (op.c, gpr::RDI), count, true)?;
     let to = cpu.tlb.write(cpu.space, to, count * W::BYTES)?;
     cpu.ram.fill(to, value, count);
     advance_index::<W>(cpu, op, gpr::RDI, count);
