@@ -498,6 +498,11 @@ impl Asm {
         self.encode(false, &[0x0b], to.0, &Rm::Register(from), false);
     }
 
+    /// `or to, from`.
+    pub(crate) fn or(&mut self, to: Host, from: Host) {
+        self.encode(true, &[0x0b], to.0, &Rm::Register(from), false);
+    }
+
     /// `or [to], from`.
     pub(crate) fn or_memory(&mut self, to: Mem, from: Host) {
         self.encode(true, &[0x09], from.0, &Rm::Memory(to), false);
@@ -646,6 +651,21 @@ impl Asm {
     /// `and ah, value`.
     pub(crate) fn and_ah(&mut self, value: u8) {
         self.raw(&[0x80, 0xe4, value]);
+    }
+
+    /// `or ah, value`.
+    pub(crate) fn or_ah(&mut self, value: u8) {
+        self.raw(&[0x80, 0xcc, value]);
+    }
+
+    /// `mov bh, ah`.
+    pub(crate) fn mov_bh_ah(&mut self) {
+        self.raw(&[0x88, 0xe7]);
+    }
+
+    /// `mov ah, bh`.
+    pub(crate) fn mov_ah_bh(&mut self) {
+        self.raw(&[0x88, 0xfc]);
     }
 
     /// `or ah, al`.

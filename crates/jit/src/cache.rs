@@ -91,9 +91,9 @@ impl Mode {
     }
 
     /// The same with windows, if they are `on` and it is code that can have them:
-    /// 64-bit code of programs.
+    /// that of programs.
     pub(crate) fn with_windows(self, on: bool) -> Mode {
-        let windowed = on && self.space == Space::User as u8 && !self.narrow;
+        let windowed = on && self.space == Space::User as u8;
         Mode { windowed, ..self }
     }
 
@@ -106,12 +106,11 @@ impl Mode {
     /// from it in nothing but what seldom changes: those don't share it at a
     /// time.
     pub(crate) fn part(self) -> usize {
-        if self.narrow {
-            NARROW_PART
-        } else if self.windowed {
-            WINDOWED_PART
-        } else {
-            usize::from(self.space)
+        match (self.narrow, self.windowed) {
+            (false, false) => usize::from(self.space),
+            (true, false) => NARROW_PART,
+            (false, true) => WINDOWED_PART,
+            (true, true) => NARROW_WINDOWED_PART,
         }
     }
 }
@@ -209,11 +208,12 @@ const _: () = assert!(size_of::<Jump>() == 16);
 /// Entries of the jump cache for one mode: one for each value of the low 16
 /// bits of an address.
 pub(crate) const JUMPS_EACH: usize = 1 << 18;
-/// A part for each space that code runs in, one for 32-bit code, and one for code
-/// that has windows.
-pub(crate) const PARTS: usize = 5;
+/// A part for each space that code runs in, one for 32-bit code, and one each for
+/// such code of programs that has windows.
+pub(crate) const PARTS: usize = 6;
 const NARROW_PART: usize = 3;
 const WINDOWED_PART: usize = 4;
+const NARROW_WINDOWED_PART: usize = 5;
 /// All entries of the jump cache.
 pub(crate) const JUMPS: usize = JUMPS_EACH * PARTS;
 /// Length in bytes of the jump cache.

@@ -27,6 +27,11 @@ pub(crate) enum Where {
     Dead,
 }
 
+/// The five of them that LAHF gives, as bits of AH.
+pub(crate) const LOW: u8 = 0xd5;
+/// The bit of AH that is always 1.
+pub(crate) const FIXED: u8 = 1 << 1;
+
 /// All six arithmetic flags.
 pub(crate) const ARITHMETIC: u32 = RflagsBits::OF
     | RflagsBits::SF

@@ -7,6 +7,7 @@ use iced_x86::Code;
 use x86::{Linear, gpr, seg};
 
 use crate::cache::{Blocks, Mode, PARTS};
+use crate::flag;
 use crate::frame::{Frame, Region};
 use crate::site::{Operand, Site, SiteId, Sites};
 use crate::statistics::Statistics;
@@ -306,8 +307,7 @@ pub(crate) fn take_over(cpu: &mut Cpu, frame: &Frame, until: u64) {
     }
 }
 
-/// Bits of RFLAGS that LAHF puts in AH.
-const LOW_FLAGS: u64 = 0xd5;
+const LOW_FLAGS: u64 = flag::LOW as u64;
 
 /// The arithmetic flags in the form of [`crate::register::FLAGS`].
 pub(crate) fn pack(flags: u64) -> u64 {

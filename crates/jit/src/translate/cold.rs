@@ -224,9 +224,7 @@ impl Translator<'_> {
         };
         self.flags_to(flags);
         if let Some(base) = window {
-            self.window = None;
-            let base = self.base(base);
-            self.lead_to_window(base);
+            self.reload_window(base);
         }
         self.asm.jmp_to(at);
     }

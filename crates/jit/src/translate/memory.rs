@@ -183,7 +183,7 @@ impl Translator<'_> {
     /// a window or the fast TLB, and how it is missed. Uses both free registers,
     /// of which one is left.
     pub(super) fn reach(&mut self, base: Register, disp: i32, access: Access) -> Reached {
-        if self.has_windows {
+        if self.has_windows && !self.key.mode.narrow {
             let mem = self.in_window(Base::Register(base), disp);
             return Reached {
                 mem,
@@ -191,17 +191,26 @@ impl Translator<'_> {
                 missed: self.faults_from_here(),
             };
         }
-        self.save_flags();
+        if !self.has_windows {
+            self.save_flags();
+        }
         let base = self.in_host(base, ADDRESS);
         if disp == 0 {
             self.mov_word(ADDRESS, base);
         } else {
             self.lea_word(ADDRESS, Mem::base(base, disp));
         }
+        let missed = if self.has_windows {
+            let mem = self.address_in_window();
+            self.asm.lea(ADDRESS, mem);
+            self.faults_from_here()
+        } else {
+            self.look_up(access).into()
+        };
         Reached {
             mem: Mem::base(ADDRESS, 0),
             spare: INDEX,
-            missed: self.look_up(access).into(),
+            missed,
         }
     }
 
@@ -217,7 +226,7 @@ impl Translator<'_> {
                 Home::Frame => (ADDRESS, disp),
             },
             Some((Base::Code, disp)) => (ADDRESS, disp),
-            None => (ADDRESS, 0),
+            Some((Base::Any, _)) | None => (ADDRESS, 0),
         };
         let spare: &[Host] = if base == ADDRESS { &[] } else { &[ADDRESS] };
         (Mem::indexed(Some(base), INDEX, 0, disp), spare)

@@ -33,15 +33,26 @@ impl Translator<'_> {
             Code::Movsq_m64_m64 => (true, 3),
             _ => return false,
         };
+        let target = if self.key.mode.narrow {
+            OpKind::MemoryESEDI
+        } else {
+            OpKind::MemoryESRDI
+        };
         let is_plain = insn.has_rep_prefix()
-            && insn.op0_kind() == OpKind::MemoryESRDI
-            && !matches!(insn.memory_segment(), Register::FS | Register::GS);
+            && insn.op0_kind() == target
+            && !matches!(
+                insn.memory_segment(),
+                Register::CS | Register::FS | Register::GS
+            );
         if !is_plain {
             return false;
         }
         self.save_flags();
         self.clobber_flags();
         let mut jumps = self.bounds();
+        if self.key.mode.narrow {
+            jumps.push(self.upper_halves(is_move));
+        }
         jumps.push(self.page_end(TARGET, scale));
         if is_move {
             jumps.push(self.page_end(SOURCE, scale));
@@ -80,6 +91,18 @@ impl Translator<'_> {
         vec![downwards, self.asm.jcc(Condition::ABOVE)]
     }
 
+    /// Sees that the registers' upper halves, which 32-bit code doesn't see, are zero.
+    /// Returns the jump that is taken where they aren't.
+    fn upper_halves(&mut self, is_move: bool) -> Fix {
+        self.asm.mov(INDEX, COUNTER);
+        self.asm.or(INDEX, TARGET);
+        if is_move {
+            self.asm.or(INDEX, SOURCE);
+        }
+        self.asm.shr(INDEX, 32);
+        self.asm.jcc(Condition::NOT_EQUAL)
+    }
+
     /// Sees that it stays in the page that `pointer` points into. Returns the jump
     /// that is taken where it doesn't.
     fn page_end(&mut self, pointer: Host, scale: u8) -> Fix {
@@ -99,8 +122,7 @@ impl Translator<'_> {
         self.asm.mov(ADDRESS, COUNTER);
         self.asm.mov(FLAGS, ACCUMULATOR);
         self.asm.rep_stos(1 << scale);
-        self.asm
-            .lea(TARGET, Mem::indexed(Some(INDEX), COUNTER, scale, 0));
+        self.lea_word(TARGET, Mem::indexed(Some(INDEX), COUNTER, scale, 0));
         self.asm.load(FLAGS, Mem::frame(at::TEMP));
     }
 
@@ -115,8 +137,7 @@ impl Translator<'_> {
         self.asm.rep_movs(1 << scale);
         for (n, pointer) in [SOURCE, TARGET].into_iter().enumerate() {
             self.asm.load(pointer, Mem::frame(at::pointer(n)));
-            self.asm
-                .lea(pointer, Mem::indexed(Some(pointer), COUNTER, scale, 0));
+            self.lea_word(pointer, Mem::indexed(Some(pointer), COUNTER, scale, 0));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Kernels' small change: PUSHF, POPF, CLI, STI, STAC, CLAC, SWAPGS, the bases of FS
-//! and GS, the time-stamp counter, and reading a selector.
+//! and GS, the time-stamp counter, and reading a selector; and what else moves flags
+//! as they are: LAHF, SAHF, CLD, STD.
 
 use std::mem::offset_of;
 
@@ -11,7 +12,7 @@ use super::Translator;
 use super::memory::{Access, guest_number};
 use crate::asm::{Alu, Condition, Mem};
 use crate::cache::Mode;
-use crate::flag::Where;
+use crate::flag::{self, Where};
 use crate::frame::at;
 use crate::register::{ACCUMULATOR, ADDRESS, COUNTER, DX, FLAGS, Home, Host, INDEX, STACK, home};
 use crate::site::Operand;
@@ -22,6 +23,7 @@ pub(super) fn is_known(insn: &Instruction, mode: Mode) -> bool {
         Mnemonic::Stac | Mnemonic::Clac => mode.smap,
         Mnemonic::Swapgs => is_kernel(mode),
         Mnemonic::Rdfsbase | Mnemonic::Rdgsbase => mode.bases,
+        Mnemonic::Lahf | Mnemonic::Sahf | Mnemonic::Cld | Mnemonic::Std => true,
         _ => false,
     }
 }
@@ -55,7 +57,11 @@ impl Translator<'_> {
         match decoded.insn.code() {
             Code::Pushfq => self.push_flags(decoded),
             Code::Popfq if is_kernel(mode) => self.pop_flags(decoded),
-            Code::Cli if is_kernel(mode) => self.disable_interrupts(),
+            Code::Cli if is_kernel(mode) => self.clear(flags::IF),
+            Code::Cld => self.clear(flags::DF),
+            Code::Std => self.set(flags::DF),
+            Code::Lahf => self.flags_to_register(),
+            Code::Sahf => self.flags_from_register(),
             Code::Sti if is_kernel(mode) => self.enable_interrupts(decoded),
             Code::Stac if mode.smap => self.set_space(Space::SupervisorAc),
             Code::Clac if mode.smap => self.set_space(Space::Supervisor),
@@ -174,7 +180,8 @@ impl Translator<'_> {
         self.asm
             .alu_constant_32(Alu::And, INDEX, bits(!(flags::RF | flags::VM)));
         self.asm.movzx_ah_to_cx();
-        self.asm.alu_constant_32(Alu::And, ADDRESS, 0xd5);
+        self.asm
+            .alu_constant_32(Alu::And, ADDRESS, flag::LOW.into());
         self.asm.or_32(INDEX, ADDRESS);
         self.asm.movzx_8(ADDRESS, FLAGS);
         self.asm.shl_32(ADDRESS, 11);
@@ -219,11 +226,40 @@ impl Translator<'_> {
         self.resume(&slow);
     }
 
-    fn disable_interrupts(&mut self) {
+    /// Clears one of the flags that aren't arithmetic ones.
+    fn clear(&mut self, flag: u64) {
         self.save_flags();
         self.clobber_flags();
         self.asm
-            .alu_memory_constant(Alu::And, Mem::frame(at::REST), bits(!flags::IF));
+            .alu_memory_constant(Alu::And, Mem::frame(at::REST), bits(!flag));
+    }
+
+    /// Sets one of them.
+    fn set(&mut self, flag: u64) {
+        self.save_flags();
+        self.clobber_flags();
+        self.asm
+            .alu_memory_constant(Alu::Or, Mem::frame(at::REST), bits(flag));
+    }
+
+    /// LAHF: AH has the flags as they are saved.
+    fn flags_to_register(&mut self) {
+        self.save_flags();
+        self.asm.mov_bh_ah();
+    }
+
+    /// SAHF: the overflow flag stays.
+    fn flags_from_register(&mut self) {
+        self.save_flags();
+        self.clobber_flags();
+        self.asm.mov_ah_bh();
+        self.asm.and_ah(flag::LOW);
+        self.asm.or_ah(flag::FIXED);
+        self.flags = if self.visible {
+            Where::Saved
+        } else {
+            Where::Dead
+        };
     }
 
     /// Its shadow of one instruction is nothing to see where no interrupt waits.
@@ -234,8 +270,7 @@ impl Translator<'_> {
             .alu_memory_constant(Alu::Cmp, Mem::frame(at::INTERRUPT), 0);
         let waits = self.asm.jcc(Condition::NOT_EQUAL);
         let slow = self.slow(decoded, Operand::None, false, vec![waits]);
-        self.asm
-            .alu_memory_constant(Alu::Or, Mem::frame(at::REST), bits(flags::IF));
+        self.set(flags::IF);
         self.resume(&slow);
     }
 

@@ -32,7 +32,11 @@ fn text_in(mode: Mode, guest: &[u8]) -> Vec<String> {
     let ram = Ram::new(1 << 20).expect("a small mapping");
     ram.write(Physical(0x1000), guest).expect("it is RAM");
     let mut cpu = Cpu::new(ram);
-    cpu.code_size = cpu::CodeSize::Bits64;
+    cpu.code_size = if mode.narrow {
+        cpu::CodeSize::Bits32
+    } else {
+        cpu::CodeSize::Bits64
+    };
     let key = Key {
         start: Physical(0x1000),
         mode,
@@ -247,7 +251,7 @@ const WINDOWED: Mode = Mode {
     ..MODE
 };
 /// What leads to the window of the address in the guest's `rsi`.
-const TO_WINDOW: [&str; 2] = ["shrx %rsp,%rsi,%r15", "mov 0x1500FE0(%rsp,%r15,8),%r15"];
+const TO_WINDOW: [&str; 2] = ["shrx %rsp,%rsi,%r15", "mov 0x1900FE0(%rsp,%r15,8),%r15"];
 
 #[test]
 fn by_a_window_memory_is_two_instructions_away_and_flags_stay() {
@@ -308,12 +312,72 @@ fn pushes_and_pops_are_made_in_the_stacks_window() {
     let expected = [
         "shrx %rsp,%r14,%r15",
         TO_WINDOW[1],
-        "mov %rbx,-0x10(%r14,%r15)",
         "mov %r11,-8(%r14,%r15)",
+        "mov %rbx,-0x10(%r14,%r15)",
         "lea -0x10(%r14),%r14",
         "mov 0x18(%r14,%r15),%rdx",
         "mov (%r14,%r15),%rbx",
         "lea 8(%r14),%r14",
     ];
     assert_eq!(found[..8], expected, "{found:?}");
+}
+
+#[test]
+fn all_addresses_of_32_bit_code_have_one_window() {
+    // mov edx, [esi + 8]; mov [edi + edx * 4], ecx; push ebx; jmp .
+    let found = text_in(
+        Mode {
+            narrow: true,
+            ..WINDOWED
+        },
+        &[0x8b, 0x56, 0x08, 0x89, 0x0c, 0x97, 0x53, 0xeb, 0xfe],
+    );
+    let expected = [
+        "lea 8(%rsi),%ecx",
+        "mov 0x1900FE0(%rsp),%r15",
+        "mov (%rcx,%r15),%edx",
+        "lea (%rdi,%rdx,4),%ecx",
+        "mov %r10d,(%rcx,%r15)",
+        "lea -4(%r14),%ecx",
+        "lea (%rcx,%r15),%rcx",
+        "mov %r11d,(%rcx)",
+        "lea -4(%r14),%r14d",
+    ];
+    assert_eq!(found[..9], expected, "{found:?}");
+}
+
+#[test]
+fn a_repetition_in_32_bit_code_has_no_upper_halves() {
+    // rep movsd; jmp .
+    let narrow = Mode {
+        narrow: true,
+        ..MODE
+    };
+    let found = text_in(narrow, &[0xf3, 0xa5, 0xeb, 0xfe]);
+    let starts = [
+        "mov %r10,%r15",
+        "or %rdi,%r15",
+        "or %rsi,%r15",
+        "shr $0x20,%r15",
+    ];
+    assert!(found.windows(4).any(|w| w == starts), "{found:?}");
+    let at = found
+        .iter()
+        .position(|line| line == "rep movsl (%rsi),(%rdi)");
+    assert!(at.is_some(), "{found:?}");
+    assert!(found.contains(&"lea (%rdi,%r10,4),%edi".to_owned()));
+}
+
+#[test]
+fn flags_go_to_and_from_ah_as_they_are_saved() {
+    // lahf; cld; sahf; jmp .
+    let found = text(&[0x9f, 0xfc, 0x9e, 0xeb, 0xfe]);
+    let expected = [
+        "mov %ah,%bh",
+        "andq $0xFFFFFFFFFFFFFBFF,0xA0(%rsp)",
+        "mov %bh,%ah",
+        "and $0xD5,%ah",
+        "or $2,%ah",
+    ];
+    assert_eq!(found[..5], expected, "{found:?}");
 }

@@ -18,6 +18,8 @@ pub(super) enum Base {
     Register(Register),
     /// The page that the block lies in.
     Code,
+    /// Whatever it is: 32-bit code has one window.
+    Any,
 }
 
 /// What a base register may move by without another look at its chunk: all
@@ -27,33 +29,50 @@ const LITTLE: u64 = 1 << 20;
 
 impl Translator<'_> {
     /// The host register that holds `base`; `rcx`, with its value, if none does.
-    pub(super) fn base(&mut self, base: Base) -> Host {
+    fn base(&mut self, base: Base) -> Host {
         match base {
             Base::Register(register) => self.in_host(register, ADDRESS),
             Base::Code => {
                 self.asm.load(ADDRESS, Mem::frame(at::CODE_BASE));
                 ADDRESS
             }
+            Base::Any => ADDRESS,
         }
     }
 
     /// Loads [`INDEX`] with what leads from the linear address in `base` to its
     /// window. Leaves flags alone.
-    pub(super) fn lead_to_window(&mut self, base: Host) {
+    fn lead_to_window(&mut self, base: Host) {
+        if self.key.mode.narrow {
+            self.asm.load(INDEX, Mem::frame(at::CHUNKS));
+            return;
+        }
         self.asm.shrx(INDEX, base, FRAME);
         let to_host = Mem::indexed(Some(FRAME), INDEX, 3, at::CHUNKS);
         self.asm.load(INDEX, to_host);
+    }
+
+    /// Sees that [`INDEX`] leads from `base`, which is in `host`, to its window, and
+    /// notes that it does.
+    fn keep_window(&mut self, base: Base, host: Host) {
+        if self.window != Some(base) || !self.asm.has_kept_index() {
+            self.lead_to_window(host);
+            self.asm.keep_index();
+            self.window = Some(base);
+        }
+    }
+
+    /// Leads from `base` to its window again, with which [`INDEX`] was loaded before.
+    pub(super) fn reload_window(&mut self, base: Base) {
+        let host = self.base(base);
+        self.lead_to_window(host);
     }
 
     /// What lies `disp` bytes from `base`, in its window. Uses [`INDEX`], and
     /// `rcx` where no host register holds the base. Leaves flags alone.
     pub(super) fn in_window(&mut self, base: Base, disp: i32) -> Mem {
         let host = self.base(base);
-        if self.window != Some(base) || !self.asm.has_kept_index() {
-            self.lead_to_window(host);
-            self.asm.keep_index();
-            self.window = Some(base);
-        }
+        self.keep_window(base, host);
         // The window has room around it for a displacement.
         Mem::indexed(Some(host), INDEX, 0, disp)
     }
@@ -61,8 +80,12 @@ impl Translator<'_> {
     /// What lies at the linear address in `rcx`, in its window. Uses [`INDEX`];
     /// leaves flags alone.
     pub(super) fn address_in_window(&mut self) -> Mem {
-        self.lead_to_window(ADDRESS);
-        self.window = None;
+        if self.key.mode.narrow {
+            self.keep_window(Base::Any, ADDRESS);
+        } else {
+            self.lead_to_window(ADDRESS);
+            self.window = None;
+        }
         Mem::indexed(Some(ADDRESS), INDEX, 0, 0)
     }
 

@@ -55,10 +55,16 @@ fn kind(insn: &Instruction) -> Option<Kind> {
         | M::Fchs
         | M::Fsqrt
         | M::Frndint
+        | M::Fscale
         | M::Fld
         | M::Fild
         | M::Fld1
         | M::Fldz
+        | M::Fldpi
+        | M::Fldl2e
+        | M::Fldl2t
+        | M::Fldlg2
+        | M::Fldln2
         | M::Fst
         | M::Fstp
         | M::Fist

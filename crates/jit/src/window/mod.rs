@@ -5,9 +5,9 @@
 //! uses gets a window: as much of the host's address space, in which the pages
 //! that the processor's soft TLB knows are mapped, at the same offsets and with
 //! the same rights. Linear address `a` is then found at host address
-//! `a + chunks[a >> 32]`, by two instructions that touch no flags. What isn't
-//! mapped there faults; the signal's handler ([`crate::fault`]) leads to the
-//! helper, which maps it.
+//! `a + chunks[a >> 32]`, by two instructions that touch no flags; 32-bit code has
+//! to do with the first chunk only. What isn't mapped there faults; the signal's
+//! handler ([`crate::fault`]) leads to the helper, which maps it.
 //!
 //! The law: no linear address leads anywhere but into a window.
 //! - A chunk of user space that has no window has [`NONE`], which leads from
@@ -16,10 +16,12 @@
 //! - All others have 0. An address there is none that the host has for user
 //!   code, or isn't canonical.
 //! - Around each window nothing is mapped for as far as a displacement reaches,
-//!   so that it is enough to look at the chunk of a base register.
+//!   so that it is enough to look at the chunk of a base register. (32-bit code
+//!   computes its addresses, which wrap, before it looks.)
 //!
 //! And: a window shows nothing that the soft TLB has dropped ([`cpu::Dropped`])
-//! when code that has windows goes on.
+//! when code that has windows goes on; and what has faulted has stored nothing that
+//! the interpreter wouldn't, which does it again.
 //!
 //! A page costs some microseconds to show. So it is done only for programs that
 //! have run for a while, and code that reaches for ever new pages is left to
