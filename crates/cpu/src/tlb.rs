@@ -72,11 +72,6 @@ fn bucket(physical: Physical) -> usize {
     physical.page_number() as usize % BUCKETS
 }
 
-/// Whether a page lies in the lower half of all linear addresses.
-const fn is_low(page: u64) -> bool {
-    page >> 63 == 0
-}
-
 /// What a translation may be used for without another look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Leave {
@@ -123,7 +118,7 @@ const DROPPED_MAX: usize = 64;
 
 impl Dropped {
     fn add_range(&mut self, start: Linear, bytes: u64) {
-        let covered = self.all || self.low && is_low(start.0);
+        let covered = self.all || self.low && start.is_low();
         if covered {
             return;
         }
@@ -132,7 +127,7 @@ impl Dropped {
             return;
         }
         self.low = true;
-        self.all |= !is_low(start.0) || self.ranges.iter().any(|(start, _)| !is_low(start.0));
+        self.all |= !start.is_low() || self.ranges.iter().any(|(start, _)| !start.is_low());
         self.ranges.clear();
     }
 
@@ -258,7 +253,7 @@ impl Tlb {
         let index = Self::index(space, linear);
         let entry = &mut self.entries[index];
         let same = entry.delta == delta && [entry.read, entry.write, entry.fetch].contains(&page);
-        if !same && is_low(page) && self.low.len() < LOW_MAX {
+        if !same && linear.is_low() && self.low.len() < LOW_MAX {
             self.low.push(index);
         }
         let is_new = leave.write && !(same && entry.write == page);
@@ -305,7 +300,7 @@ impl Tlb {
         self.note(|dropped| dropped.low = true);
         // An empty entry's tags are low too; it stays empty.
         let drop = |entry: &mut Entry| {
-            if is_low(entry.read | entry.write | entry.fetch) {
+            if Linear(entry.read | entry.write | entry.fetch).is_low() {
                 *entry = EMPTY;
             }
         };
@@ -335,7 +330,7 @@ impl Tlb {
             }
         };
         let pages = bytes / PAGE_BYTES;
-        if is_low(start.0) && self.low.len() < LOW_MAX {
+        if start.is_low() && self.low.len() < LOW_MAX {
             self.low.iter().for_each(|&n| drop(&mut self.entries[n]));
             return;
         }

@@ -16,6 +16,7 @@ mod engine;
 mod fault;
 mod flag;
 mod frame;
+mod halves;
 mod mapped;
 mod register;
 mod routine;

@@ -13,6 +13,7 @@ use cpu::Dropped;
 use x86::{Linear, Physical};
 
 use crate::frame::Region;
+use crate::halves::Halves;
 
 /// Pages at most, each counted for every mode of access.
 pub(crate) const PAGES: usize = 1 << 15;
@@ -32,9 +33,8 @@ pub(crate) type Number = u32;
 pub(crate) struct Mapped {
     /// By page number and space.
     numbers: BTreeMap<(u64, u8), Number>,
-    /// By half of the linear addresses, lower and upper: which page was noted
-    /// where. Some are elsewhere by now.
-    noted: [Vec<(Linear, Number)>; 2],
+    /// Which page was noted where. Some are elsewhere by now.
+    noted: Halves<(Linear, Number)>,
     /// The page and the space that [`Mapped::note_known`] was last called for, if
     /// nothing was dropped since.
     last: Option<(u64, u8)>,
@@ -59,11 +59,11 @@ impl Mapped {
         if region.mapped()[number as usize] == page.0 {
             return;
         }
-        if self.noted[half(page)].len() >= NOTED_MAX {
+        if self.noted.of(page).len() >= NOTED_MAX {
             self.forget_places(region);
         }
         region.mapped()[number as usize] = page.0;
-        self.noted[half(page)].push((page, number));
+        self.noted.of_mut(page).push((page, number));
     }
 
     /// Whether [`Mapped::note_known`] would tell nothing new of `linear`'s page:
@@ -90,16 +90,11 @@ impl Mapped {
     pub(crate) fn drop(&mut self, region: &mut Region, dropped: &Dropped) {
         self.last = None;
         let places = region.mapped();
-        let halves = match (dropped.all, dropped.low) {
-            (true, _) => &mut self.noted[..],
-            (false, true) => &mut self.noted[..1],
-            (false, false) => &mut [],
-        };
-        for (page, number) in halves.iter_mut().flat_map(|half| half.drain(..)) {
+        for (page, number) in self.noted.take(dropped) {
             forget(places, page, number);
         }
         for &(start, bytes) in &dropped.ranges {
-            self.noted[half(start)].retain(|&(page, number)| {
+            self.noted.of_mut(start).retain(|&(page, number)| {
                 let is_inside = page.0.wrapping_sub(start.0) < bytes;
                 if is_inside {
                     forget(places, page, number);
@@ -112,7 +107,7 @@ impl Mapped {
     /// Every page may be anywhere.
     fn forget_places(&mut self, region: &mut Region) {
         region.mapped().fill(NOWHERE);
-        self.noted.iter_mut().for_each(Vec::clear);
+        self.noted.clear();
         self.last = None;
     }
 
@@ -121,10 +116,6 @@ impl Mapped {
         self.forget_places(region);
         self.numbers.clear();
     }
-}
-
-fn half(page: Linear) -> usize {
-    usize::from(page.0 >> 63 != 0)
 }
 
 /// Page `number`, noted at `page`, is there no longer.

@@ -224,9 +224,8 @@ impl Context<'_> {
     /// Notes where `rip`'s page is mapped, if it may have been forgotten with an
     /// address space. `None` if it can't be fetched, or has been written to by that.
     fn see_mapping(&mut self, mode: Mode, rip: Linear) -> Option<()> {
-        let is_low = rip.0 >> 63 == 0;
         let mapped = &mut self.blocks.mapped;
-        if is_low && !mapped.knows(rip, mode.space) {
+        if rip.is_low() && !mapped.knows(rip, mode.space) {
             let start = self.cpu.fetch_address(rip).ok()??;
             mapped.note_known(self.region, start, mode.space, rip);
         }

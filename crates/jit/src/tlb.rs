@@ -10,6 +10,7 @@ use cpu::{Cpu, Dropped, Space};
 use x86::{Linear, PAGE_BYTES};
 
 use crate::frame::Region;
+use crate::halves::Halves;
 
 /// Entries of a space; a power of two.
 pub(crate) const ENTRIES: usize = 1 << 13;
@@ -71,8 +72,7 @@ type Place = (Space, Linear);
 /// only.
 #[derive(Debug)]
 pub(crate) struct Filled {
-    /// By half of the linear addresses: lower, upper.
-    halves: [Vec<Place>; 2],
+    halves: Halves<Place>,
     /// By physical page, modulo [`BUCKETS`]: those that may be stored to.
     writable: Vec<Vec<Place>>,
 }
@@ -80,14 +80,10 @@ pub(crate) struct Filled {
 impl Default for Filled {
     fn default() -> Self {
         Filled {
-            halves: [Vec::new(), Vec::new()],
+            halves: Halves::default(),
             writable: vec![Vec::new(); BUCKETS],
         }
     }
-}
-
-fn half(page: Linear) -> usize {
-    usize::from(page.0 >> 63 != 0)
 }
 
 fn bucket(host: u64) -> usize {
@@ -112,10 +108,10 @@ impl Filled {
         let Some(known) = cpu.tlb.known(space, at) else {
             return;
         };
-        if self.halves.iter().any(|half| half.len() >= FILLED_MAX) {
+        let page = at.page();
+        if self.halves.of(page).len() >= FILLED_MAX {
             self.reset(region);
         }
-        let page = at.page();
         let n = index(page);
         // lint: what translated code adds to an offset; the guest never sees it
         let base = cpu.ram.host_base().as_ptr().addr() as u64;
@@ -124,7 +120,7 @@ impl Filled {
         let place = space as usize * ENTRIES + n;
         let before = entries[place];
         if before.read != page.0 && before.write != page.0 {
-            self.halves[half(page)].push((space, page));
+            self.halves.of_mut(page).push((space, page));
         }
         let tag = |granted: bool| if granted { page.0 } else { no_page(n) };
         entries[place] = Entry {
@@ -150,12 +146,7 @@ impl Filled {
     /// Drops what `dropped` covers.
     pub(crate) fn drop(&mut self, region: &mut Region, cpu: &Cpu, dropped: &Dropped) {
         let entries = region.tlb();
-        let halves = match (dropped.all, dropped.low) {
-            (true, _) => &mut self.halves[..],
-            (false, true) => &mut self.halves[..1],
-            (false, false) => &mut [],
-        };
-        for (space, page) in halves.iter_mut().flat_map(|half| half.drain(..)) {
+        for (space, page) in self.halves.take(dropped) {
             let n = index(page);
             entries[space as usize * ENTRIES + n] = empty(n);
         }
@@ -163,8 +154,7 @@ impl Filled {
             self.drop_range(entries, start, bytes);
         }
         if dropped.writes {
-            let all = self.halves.iter().flatten();
-            for &(space, page) in all {
+            for &(space, page) in self.halves.iter() {
                 let n = index(page);
                 entries[space as usize * ENTRIES + n].write = no_page(n);
             }
@@ -187,7 +177,7 @@ impl Filled {
     /// Drops the pages in `start..start + bytes`.
     fn drop_range(&self, entries: &mut [Entry; COUNT], start: Linear, bytes: u64) {
         let pages = bytes / PAGE_BYTES;
-        let filled = &self.halves[half(start)];
+        let filled = self.halves.of(start);
         if pages > filled.len() as u64 {
             for &(space, page) in filled {
                 if page.0.wrapping_sub(start.0) < bytes {

@@ -43,6 +43,10 @@ impl Linear {
     pub const fn plus(self, bytes: u64) -> Linear {
         Linear(self.0.wrapping_add(bytes))
     }
+    /// Whether it is in the lower half of all addresses, which is user space's.
+    pub const fn is_low(self) -> bool {
+        self.0 >> 63 == 0
+    }
     /// Whether bits 63 to 47 are all equal (48-bit linear addresses).
     pub const fn is_canonical(self) -> bool {
         let high = self.0.cast_signed() >> 47;
