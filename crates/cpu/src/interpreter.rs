@@ -74,13 +74,13 @@ impl Interpreter {
             return Next::Stop(Exit::Halted);
         }
         cpu.in_repeat = false;
-        let alone = cpu.flags.has(flags::TF) || cpu.flags.has(flags::RF) || cpu.breakpoints_armed();
-        if alone { Next::One } else { Next::Block }
+        if steps(cpu) { Next::One } else { Next::Block }
     }
 
     /// Whether [`Interpreter::see_writes`] and [`Interpreter::see_to`] would find
     /// nothing to do, and an engine may go on with the next block, after an
-    /// instruction that has neither raised an NMI nor opened the way for one. Then `cpu.look` is lowered.
+    /// instruction that has neither raised an NMI nor opened the way for one. Then
+    /// `cpu.look` is lowered.
     pub fn is_calm(cpu: &mut Cpu, bus: &dyn Bus) -> bool {
         let waits = bus.needs_attention()
             || cpu.pending_debug != 0
@@ -88,8 +88,7 @@ impl Interpreter {
             || cpu.halted
             || cpu.flags.has(flags::IF) && bus.interrupt_waits()
             || cpu.ram.has_watched_writes();
-        let alone = cpu.flags.has(flags::TF) || cpu.flags.has(flags::RF) || cpu.breakpoints_armed();
-        if waits || alone {
+        if waits || steps(cpu) {
             return false;
         }
         cpu.look = false;
@@ -261,4 +260,9 @@ impl Engine for Interpreter {
     fn counts(&self) -> Vec<Count> {
         Vec::new()
     }
+}
+
+/// Whether something may be to be told after each instruction.
+fn steps(cpu: &Cpu) -> bool {
+    cpu.flags.has(flags::TF) || cpu.flags.has(flags::RF) || cpu.breakpoints_armed()
 }
