@@ -420,15 +420,17 @@ impl Asm {
         self.encode(wide, &[0xd1], number, &Rm::Register(a), false);
     }
 
-    /// `shld` or `shrd a, b, cl`, by the opcode's second byte, of 32 or 64 bits.
-    pub(crate) fn double_shift_by_cl(&mut self, wide: bool, opcode: u8, a: Host, b: Host) {
+    /// `shld` or `shrd a, b` by `count`, or else by `cl`, of 32 or 64 bits.
+    pub(crate) fn double_shift(
+        &mut self,
+        wide: bool,
+        left: bool,
+        (a, b): (Host, Host),
+        count: Option<u8>,
+    ) {
+        let opcode = if left { 0xa4 } else { 0xac } | u8::from(count.is_none());
         self.encode(wide, &[0x0f, opcode], b.0, &Rm::Register(a), false);
-    }
-
-    /// `shld` or `shrd a, b, count`, by the opcode's second byte, of 32 or 64 bits.
-    pub(crate) fn double_shift(&mut self, wide: bool, opcode: u8, a: Host, b: Host, count: u8) {
-        self.encode(wide, &[0x0f, opcode], b.0, &Rm::Register(a), false);
-        self.bytes.push(count);
+        self.bytes.extend(count);
     }
 
     /// `xor a, b`.

@@ -199,11 +199,7 @@ impl Translator<'_> {
         }
         self.clobber_flags();
         if !self.key.mode.narrow {
-            self.asm.mov(INDEX, ADDRESS);
-            self.asm.shl(INDEX, 16);
-            self.asm.sar(INDEX, 16);
-            self.asm.cmp(true, INDEX, ADDRESS);
-            let not_canonical = self.asm.jcc(Condition::NOT_EQUAL);
+            let not_canonical = self.see_canonical(ADDRESS);
             self.slow(decoded, Operand::None, true, vec![not_canonical]);
         }
         self.asm.store(Mem::frame(at::TEMP), ADDRESS);

@@ -133,6 +133,17 @@ impl Translator<'_> {
         }
     }
 
+    /// Sees that the linear address in `at` is canonical: its upper 17 bits are all
+    /// equal. Returns the jump that is taken where it isn't. Uses [`INDEX`]; the
+    /// flags have been saved.
+    pub(super) fn see_canonical(&mut self, at: Host) -> Fix {
+        self.asm.mov(INDEX, at);
+        self.asm.shl(INDEX, 16);
+        self.asm.sar(INDEX, 16);
+        self.asm.cmp(true, INDEX, at);
+        self.asm.jcc(Condition::NOT_EQUAL)
+    }
+
     /// The host register that holds guest register `register`; `spare`, with
     /// its value, if none does.
     pub(super) fn in_host(&mut self, register: Register, spare: Host) -> Host {

@@ -6,7 +6,7 @@ use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
 use super::Translator;
 use super::memory::{Access, guest_number};
-use crate::asm::{Alu, Mem};
+use crate::asm::{Alu, Mem, NearFix};
 use crate::flag::Where;
 use crate::frame::at;
 use crate::register::{ADDRESS, COUNTER, FLAGS, Home, Host, INDEX, home};
@@ -103,8 +103,13 @@ pub(super) fn operand_bytes(insn: &Instruction) -> usize {
 
 /// By how much it shifts or rotates, if an immediate says it.
 fn count(insn: &Instruction) -> Option<u8> {
-    let mask = if operand_bytes(insn) == 8 { 63 } else { 31 };
+    let mask = count_mask(operand_bytes(insn) == 8);
     (insn.op_kind(1) != OpKind::Register).then(|| insn.immediate8() & mask)
+}
+
+/// The bits of a count that count, of an operand of 64 bits or a shorter one.
+fn count_mask(wide: bool) -> u8 {
+    if wide { 63 } else { 31 }
 }
 
 impl Translator<'_> {
@@ -165,16 +170,7 @@ impl Translator<'_> {
         // Before anything is written: the target may be what counts.
         let target = self.in_host(register, INDEX);
         if self.visible {
-            // A count of 0 changes no flag.
-            self.save_flags();
-            self.clobber_flags();
-            self.asm.mov(ADDRESS, COUNTER);
-            if !wide {
-                self.asm.mov_32(target, target);
-            }
-            let mask = if wide { 63 } else { 31 };
-            self.asm.alu_constant_32(Alu::And, ADDRESS, mask);
-            let zero = self.asm.jrcxz();
+            let zero = self.load_count(target, wide);
             // In two steps, for OF.
             self.asm.lea(ADDRESS, Mem::base(ADDRESS, -1));
             self.asm.shift_by_cl(wide, number, target);
@@ -193,6 +189,20 @@ impl Translator<'_> {
         true
     }
 
+    /// Loads the count into `rcx`. Returns the jump that is taken where it is 0, which
+    /// changes no flag, but clears the upper half of a target of 32 bits.
+    fn load_count(&mut self, target: Host, wide: bool) -> NearFix {
+        self.save_flags();
+        self.clobber_flags();
+        self.asm.mov(ADDRESS, COUNTER);
+        if !wide {
+            self.asm.mov_32(target, target);
+        }
+        let mask = count_mask(wide).into();
+        self.asm.alu_constant_32(Alu::And, ADDRESS, mask);
+        self.asm.jrcxz()
+    }
+
     fn double_shift(&mut self, insn: &Instruction, double: Double) -> bool {
         let Double { left, count } = double;
         let (register, source) = (insn.op_register(0), insn.op_register(1));
@@ -200,32 +210,18 @@ impl Translator<'_> {
         // One of them at most is not in the host's registers.
         let target = self.in_host(register, INDEX);
         let source = self.in_host(source, INDEX);
-        let mut zero = None;
-        if count.is_none() {
-            if self.visible {
-                // A count of 0 changes no flag.
-                self.save_flags();
-                self.clobber_flags();
+        let zero = match (count, self.visible) {
+            (Some(_), _) => None,
+            (None, true) => Some(self.load_count(target, wide)),
+            (None, false) => {
+                self.asm.mov(ADDRESS, COUNTER);
+                None
             }
-            self.asm.mov(ADDRESS, COUNTER);
-            if self.visible {
-                if !wide {
-                    self.asm.mov_32(target, target);
-                }
-                let mask = if wide { 63 } else { 31 };
-                self.asm.alu_constant_32(Alu::And, ADDRESS, mask);
-                zero = Some(self.asm.jrcxz());
-            }
-        }
+        };
         if self.visible && left {
             self.asm.mov(FLAGS, target);
         }
-        match (count, left) {
-            (None, true) => self.asm.double_shift_by_cl(wide, 0xa5, target, source),
-            (None, false) => self.asm.double_shift_by_cl(wide, 0xad, target, source),
-            (Some(n), true) => self.asm.double_shift(wide, 0xa4, target, source, n),
-            (Some(n), false) => self.asm.double_shift(wide, 0xac, target, source, n),
-        }
+        self.asm.double_shift(wide, left, (target, source), count);
         if self.visible {
             self.double_shift_flags(target, left, wide);
             self.flags = Where::Saved;

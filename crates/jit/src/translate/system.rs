@@ -38,9 +38,6 @@ fn is_kernel(mode: Mode) -> bool {
 const POPF_PLAIN: u64 =
     flags::TF | flags::DF | flags::NT | flags::AC | flags::ID | flags::IOPL | flags::RF | flags::VM;
 
-/// The second byte of SHRD's opcode, by an immediate.
-const SHRD: u8 = 0xac;
-
 /// A flag's bit in an immediate.
 #[expect(
     clippy::cast_possible_truncation,
@@ -74,8 +71,7 @@ impl Translator<'_> {
             }
             Code::Wrfsbase_r64 if mode.bases => self.write_base(decoded, at::FS_BASE),
             Code::Wrgsbase_r64 if mode.bases => self.write_base(decoded, at::GS_BASE),
-            Code::Rdtsc => self.read_tsc(decoded),
-            Code::Rdtscp => self.read_tsc(decoded),
+            Code::Rdtsc | Code::Rdtscp => self.read_tsc(decoded),
             _ if decoded.insn.mnemonic() == Mnemonic::Mov => return self.read_selector(decoded),
             _ => return false,
         }
@@ -124,11 +120,7 @@ impl Translator<'_> {
         self.save_flags();
         self.clobber_flags();
         let value = self.in_host(decoded.insn.op_register(0), ADDRESS);
-        self.asm.mov(INDEX, value);
-        self.asm.shl(INDEX, 16);
-        self.asm.sar(INDEX, 16);
-        self.asm.cmp(true, INDEX, value);
-        let not_canonical = self.asm.jcc(Condition::NOT_EQUAL);
+        let not_canonical = self.see_canonical(value);
         let slow = self.slow(decoded, Operand::None, false, vec![not_canonical]);
         self.asm.store(Mem::frame(base), value);
         self.resume(&slow);
@@ -148,7 +140,7 @@ impl Translator<'_> {
         self.asm.load(ADDRESS, Mem::frame(at::TSC_RATE));
         // RDX:RAX = RAX * RCX.
         self.asm.unary(true, 4, ADDRESS);
-        self.asm.double_shift(true, SHRD, FLAGS, DX, 32);
+        self.asm.double_shift(true, false, (FLAGS, DX), Some(32));
         self.asm.alu_load(Alu::Add, FLAGS, Mem::frame(at::TSC_BASE));
         self.asm
             .alu_load(Alu::Add, FLAGS, Mem::frame(at::TSC_ADJUST));
