@@ -35,16 +35,26 @@ fn has_plain_registers(insn: &Instruction) -> bool {
         .all(|n| insn.op_kind(n) != OpKind::Register || insn.op_register(n).is_gpr())
 }
 
-/// The guest register of which `insn` uses a second byte that it doesn't have
-/// where it is held: CH and BH.
-fn second_byte_user(insn: &Instruction) -> Option<u8> {
-    (0..insn.op_count()).find_map(|n| match insn.op_kind(n) {
-        OpKind::Register => match insn.op_register(n) {
-            register @ (Register::CH | Register::BH) => Some(guest_number(register)),
-            _ => None,
-        },
-        _ => None,
-    })
+/// The guest register that `insn` can't use where it is held, as a second byte is
+/// among the operands: CH's or BH's, which has none there, or else another one, whose
+/// number leaves no room for the encoding of second bytes.
+fn displaced(insn: &Instruction) -> Option<u8> {
+    if !has_second_byte(insn) {
+        return None;
+    }
+    let registers = (0..insn.op_count())
+        .filter(|&n| insn.op_kind(n) == OpKind::Register)
+        .map(|n| insn.op_register(n));
+    let has_none = |r: &Register| matches!(r, Register::CH | Register::BH);
+    let is_far = |r: &Register| {
+        let first = if r.size() == 1 { 4 } else { 8 };
+        let has_second = matches!(r, Register::AH | Register::DH);
+        !has_second && !matches!(home(guest_number(*r)), Home::Host(host) if host.0 < first)
+    };
+    let found = registers.clone().find(has_none);
+    found
+        .or_else(|| registers.clone().find(is_far))
+        .map(guest_number)
 }
 
 /// Whether a register operand is AH, CH, DH or BH.
@@ -204,9 +214,9 @@ pub(super) fn rewrite(
     let mut host = *insn;
     let used = info.info_options(insn, InstructionInfoOptions::NO_REGISTER_USAGE);
     let mut loans: Vec<Loan> = Vec::new();
-    let second_byte_user = second_byte_user(insn);
-    if let Some(guest) = second_byte_user {
-        // `rcx` has a second byte, if it is free.
+    let displaced = displaced(insn);
+    if let Some(guest) = displaced {
+        // `rcx` has a second byte and a small number, if it is free.
         let free = spare.iter().position(|&host| host == ADDRESS)?;
         loans.push(Loan {
             guest,
@@ -229,7 +239,7 @@ pub(super) fn rewrite(
                 }
                 let guest = guest_number(register);
                 let place = match home(guest) {
-                    Home::Host(place) if second_byte_user != Some(guest) => place,
+                    Home::Host(place) if displaced != Some(guest) => place,
                     _ => {
                         let known = loans.iter().position(|loan| loan.guest == guest);
                         let at = match known {

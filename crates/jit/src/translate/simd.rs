@@ -11,7 +11,7 @@ use super::general::has_second_byte;
 use super::memory::Access;
 use crate::asm::{Alu, Condition, Mem};
 use crate::cache::Mode;
-use crate::register::{ADDRESS, INDEX};
+use crate::register::{ADDRESS, COUNTER, INDEX};
 use crate::site::Operand;
 
 /// Exception masks of MXCSR, and its bits that must be 0.
@@ -68,8 +68,8 @@ fn touches_vectors(insn: &Instruction) -> bool {
     any
 }
 
-/// Whether its result differs between makes, or it has registers or memory
-/// beyond its operands. (VCVTPS2PH has set MXCSR on some when its store faults.)
+/// Whether its result differs between makes, or it has memory or registers beyond its
+/// operands that the host's has elsewhere. (VCVTPS2PH has set MXCSR on some when its store faults.)
 fn differs(insn: &Instruction) -> bool {
     use Mnemonic as M;
     matches!(
@@ -96,15 +96,11 @@ fn differs(insn: &Instruction) -> bool {
             | M::Pcmpestrm64
             | M::Vpcmpestrm
             | M::Vpcmpestrm64
-            | M::Pcmpistri
-            | M::Vpcmpistri
-            | M::Pcmpistrm
-            | M::Vpcmpistrm
     ) || insn.mnemonic() == M::Vcvtps2ph && insn.op_kind(0) == OpKind::Memory
 }
 
-/// Whether its memory operand must be aligned: SSE's of 16 bytes, but for moves
-/// that say otherwise; AVX's where moves say so.
+/// Whether its memory operand must be aligned: SSE's of 16 bytes, but for moves that
+/// say otherwise, and text; AVX's where moves say so.
 fn is_aligned(insn: &Instruction) -> bool {
     use Mnemonic as M;
     match insn.encoding() {
@@ -112,7 +108,7 @@ fn is_aligned(insn: &Instruction) -> bool {
             insn.memory_size().size() == 16
                 && !matches!(
                     insn.mnemonic(),
-                    M::Movups | M::Movupd | M::Movdqu | M::Lddqu
+                    M::Movups | M::Movupd | M::Movdqu | M::Lddqu | M::Pcmpistri | M::Pcmpistrm
                 )
         }
         _ => matches!(
@@ -141,7 +137,14 @@ impl Translator<'_> {
         if has_second_byte(insn) {
             return false;
         }
-        self.again(decoded, is_aligned(insn))
+        let is_index = matches!(insn.mnemonic(), Mnemonic::Pcmpistri | Mnemonic::Vpcmpistri);
+        self.again_with(decoded, is_aligned(insn), |translator, _| {
+            if is_index {
+                // It is in the host's `ecx`.
+                translator.asm.mov_32(COUNTER, ADDRESS);
+            }
+            translator.flags_after();
+        })
     }
 
     /// LDMXCSR of a value that masks every exception and has no bit that must

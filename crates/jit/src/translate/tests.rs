@@ -381,3 +381,30 @@ fn flags_go_to_and_from_ah_as_they_are_saved() {
     ];
     assert_eq!(found[..5], expected, "{found:?}");
 }
+
+#[test]
+fn a_register_without_a_second_byte_is_lent_one_that_has() {
+    // mov bl, ah (whose registers the host has at r11 and rbx); mov ah, bl; mov ch, al; jmp .
+    let found = text(&[0x88, 0xe3, 0x88, 0xdc, 0x88, 0xc5, 0xeb, 0xfe]);
+    let expected = [
+        "mov %r11,%rcx",
+        "mov %bh,%cl",
+        "mov %rcx,%r11",
+        "mov %r11,%rcx",
+        "mov %cl,%bh",
+        "mov %r10,%rcx",
+        "mov %bl,%ch",
+        "mov %rcx,%r10",
+    ];
+    assert_eq!(found[..8], expected, "{found:?}");
+}
+
+#[test]
+fn where_text_was_found_goes_to_the_counter() {
+    // pcmpistri xmm1, [rsi], 0x0c; jmp .
+    let found = text(&[0x66, 0x0f, 0x3a, 0x63, 0x0e, 0x0c, 0xeb, 0xfe]);
+    let compare = "pcmpistri $0xC,(%rcx),%xmm1";
+    let at = found.iter().position(|line| line == compare);
+    let at = at.unwrap_or_else(|| panic!("{found:?}"));
+    assert_eq!(found[at + 1], "mov %ecx,%r10d");
+}
