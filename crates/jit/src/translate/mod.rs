@@ -17,6 +17,7 @@ mod simd;
 mod stack;
 mod string;
 mod system;
+mod text;
 mod window;
 mod word;
 mod x87;

@@ -6,12 +6,12 @@
 use cpu::Decoded;
 use iced_x86::{CpuidFeature, EncodingKind, Instruction, Mnemonic, OpKind};
 
-use super::Translator;
 use super::general::has_second_byte;
 use super::memory::Access;
+use super::{Translator, text};
 use crate::asm::{Alu, Condition, Mem};
 use crate::cache::Mode;
-use crate::register::{ADDRESS, COUNTER, INDEX};
+use crate::register::{ADDRESS, INDEX};
 use crate::site::Operand;
 
 /// Exception masks of MXCSR, and its bits that must be 0.
@@ -88,14 +88,6 @@ fn differs(insn: &Instruction) -> bool {
             | M::Vdppd
             | M::Maskmovdqu
             | M::Vmaskmovdqu
-            | M::Pcmpestri
-            | M::Pcmpestri64
-            | M::Vpcmpestri
-            | M::Vpcmpestri64
-            | M::Pcmpestrm
-            | M::Pcmpestrm64
-            | M::Vpcmpestrm
-            | M::Vpcmpestrm64
     ) || insn.mnemonic() == M::Vcvtps2ph && insn.op_kind(0) == OpKind::Memory
 }
 
@@ -106,9 +98,10 @@ fn is_aligned(insn: &Instruction) -> bool {
     match insn.encoding() {
         EncodingKind::Legacy => {
             insn.memory_size().size() == 16
+                && !text::is_known(insn)
                 && !matches!(
                     insn.mnemonic(),
-                    M::Movups | M::Movupd | M::Movdqu | M::Lddqu | M::Pcmpistri | M::Pcmpistrm
+                    M::Movups | M::Movupd | M::Movdqu | M::Lddqu
                 )
         }
         _ => matches!(
@@ -137,14 +130,7 @@ impl Translator<'_> {
         if has_second_byte(insn) {
             return false;
         }
-        let is_index = matches!(insn.mnemonic(), Mnemonic::Pcmpistri | Mnemonic::Vpcmpistri);
-        self.again_with(decoded, is_aligned(insn), |translator, _| {
-            if is_index {
-                // It is in the host's `ecx`.
-                translator.asm.mov_32(COUNTER, ADDRESS);
-            }
-            translator.flags_after();
-        })
+        self.text(decoded) || self.again(decoded, is_aligned(insn))
     }
 
     /// LDMXCSR of a value that masks every exception and has no bit that must

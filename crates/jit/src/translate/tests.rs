@@ -408,3 +408,17 @@ fn where_text_was_found_goes_to_the_counter() {
     let at = at.unwrap_or_else(|| panic!("{found:?}"));
     assert_eq!(found[at + 1], "mov %ecx,%r10d");
 }
+
+#[test]
+fn text_is_read_before_its_length_takes_the_flags_place() {
+    // pcmpestri xmm1, [rsi], 0; jmp .
+    let found = text(&[0x66, 0x0f, 0x3a, 0x61, 0x0e, 0, 0xeb, 0xfe]);
+    let expected = [
+        "mov (%rcx),%r15",
+        "mov 8(%rcx),%r15",
+        "mov %rbx,%rax",
+        "pcmpestri $0,(%rcx),%xmm1",
+        "mov %ecx,%r10d",
+    ];
+    assert!(found.windows(5).any(|w| w == expected), "{found:?}");
+}
