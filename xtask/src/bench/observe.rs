@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const TICKS_A_SECOND: f64 = 100.0;
 
 /// How long a subject may be silent before it counts as hung.
-const SILENCE_MAX: Duration = Duration::from_secs(600);
+const SILENCE_MAX: Duration = Duration::from_secs(1800);
 
 /// A point in a subject's life.
 #[derive(Clone, Copy, Debug)]
