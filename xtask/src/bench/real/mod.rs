@@ -42,9 +42,13 @@ const JOBS: &[Job] = &[
     job("bits32", 100, true),
     job("disk-write", 1024, true),
     job("disk-random", 64, true),
+    job(WAKEUPS, 5000, true),
     job("containers", 3, false),
     job("stress", 1, false),
 ];
+
+/// Sleeps of a millisecond.
+const WAKEUPS: &str = "wakeups";
 
 /// What prints that somebody is logged in on the console.
 const LOGGED_IN: &str = "(automatic login)";
@@ -75,7 +79,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 1)]
     rounds: usize,
     /// Only these, separated by commas: boot, web, povray, kernel, python, openssl, bits32, disk-write, disk-random,
-    /// containers, stress.
+    /// wakeups, containers, stress.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Leave out QEMU, which takes most of the time.

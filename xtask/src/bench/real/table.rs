@@ -41,6 +41,9 @@ pub(super) fn print(seen: &Seen) {
         "QEMU over run, geometric mean: {:.2}x",
         geometric_mean(&against_qemu)
     );
+    if rows.contains(&super::WAKEUPS) {
+        print_wakeups(seen);
+    }
     if !seen.visits.is_empty() {
         print_visits(seen);
     }
@@ -53,11 +56,7 @@ fn print_row(seen: &Seen, row: &str) -> f64 {
             figure(run, row, |mark| mark.cpu_s)
         })
     };
-    let wall = |subject| {
-        of(&seen.runs, subject, |run| {
-            figure(run, row, |mark| mark.wall_s)
-        })
-    };
+    let wall = |subject| wall_s(seen, row, subject);
     let ratio = |one: Option<f64>, other: Option<f64>| {
         one.zip(other).map_or(f64::NAN, |(one, other)| one / other)
     };
@@ -88,6 +87,31 @@ fn print_row(seen: &Seen, row: &str) -> f64 {
     }
     println!();
     qemu
+}
+
+/// How long the work `row` took `subject`.
+fn wall_s(seen: &Seen, row: &str, subject: Subject) -> Option<f64> {
+    of(&seen.runs, subject, |run| {
+        figure(run, row, |mark| mark.wall_s)
+    })
+}
+
+/// Prints how late who slept for a millisecond was woken. (A replay doesn't wait.)
+fn print_wakeups(seen: &Seen) {
+    let sleeps = super::job_of(super::WAKEUPS).map_or(f64::NAN, |job| job.size.into());
+    print!("\nSleeps of 1 ms end so many microseconds late:");
+    for subject in [
+        Subject::Native,
+        Subject::Run,
+        Subject::Record,
+        Subject::Qemu,
+    ] {
+        if let Some(wall_s) = wall_s(seen, super::WAKEUPS, subject) {
+            let late = 1e6 * wall_s / sleeps - 1e3;
+            print!(" {} {late:.0}", subject.name());
+        }
+    }
+    println!();
 }
 
 fn print_visits(seen: &Seen) {
