@@ -221,13 +221,14 @@ fn two_machines_on_a_socket_talk_and_each_replays_alone() {
     let (folder, one) = scratch();
     let two = folder.path().join("other");
     let net = format!("socket={}", folder.path().join("wire").display());
-    // It stays until the other has all.
-    let server = "ip addr add 10.1.0.1/24 dev eth0; nc -l -p 7 </bin/busybox | md5sum; \
-                  nc -l -p 8 </dev/null";
-    let client = "ip addr add 10.1.0.2/24 dev eth0; seq 1 200000 >/tmp/numbers; \
-                  until nc 10.1.0.1 7 </tmp/numbers >/tmp/got; do sleep 1; done; \
-                  md5sum </tmp/numbers; md5sum </tmp/got; md5sum </bin/busybox; \
-                  until nc 10.1.0.1 8 </dev/null; do sleep 1; done";
+    // Both ways at a time. This nc ends, whatever it has still to send, when the other end has sent all: who receives
+    // sends nothing, from a pipe that stays open.
+    let server = "ip addr add 10.1.0.1/24 dev eth0; mkfifo /tmp/nothing; nc -l -p 8 </bin/busybox & \
+                  nc -l -p 7 <>/tmp/nothing | md5sum; wait";
+    let client = "ip addr add 10.1.0.2/24 dev eth0; mkfifo /tmp/nothing; seq 1 200000 >/tmp/numbers; \
+                  until nc 10.1.0.1 7 </tmp/numbers; do sleep 1; done & \
+                  until nc 10.1.0.1 8 <>/tmp/nothing >/tmp/got; do sleep 1; done; wait; \
+                  md5sum </tmp/numbers; md5sum </tmp/got; md5sum </bin/busybox";
     let serving = record(&one, server, &["--net", &net]);
     let fetching = record(&two, client, &["--net", &net]);
     let served = serving.end().expect(0);
