@@ -50,6 +50,15 @@ const JOBS: &[Job] = &[
 /// Sleeps of a millisecond.
 const WAKEUPS: &str = "wakeups";
 
+/// Who does it, by their names on the command line.
+const SUBJECTS: [(&str, Subject); 5] = [
+    ("native", Subject::Native),
+    ("run", Subject::Run),
+    ("record", Subject::Record),
+    ("replay", Subject::Replay),
+    ("qemu", Subject::Qemu),
+];
+
 /// What prints that somebody is logged in on the console.
 const LOGGED_IN: &str = "(automatic login)";
 
@@ -82,9 +91,9 @@ pub(crate) struct Options {
     /// wakeups, containers, stress.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Leave out QEMU, which takes most of the time.
-    #[arg(long)]
-    no_qemu: bool,
+    /// Only on these, separated by commas: native, run, record, replay, qemu. A replay is of the last recording.
+    #[arg(long, value_delimiter = ',')]
+    on: Vec<String>,
 }
 
 impl Options {
@@ -102,6 +111,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             "there is no work `{name}`; there are {BOOT}, {WEB}, {}",
             names.join(", ")
         );
+    }
+    let is_subject = |on: &&String| SUBJECTS.iter().any(|(name, _)| *name == on.as_str());
+    if let Some(on) = options.on.iter().find(|on| !is_subject(on)) {
+        let names = SUBJECTS.map(|(name, _)| name).join(", ");
+        bail!("nobody is called `{on}`; there are {names}");
     }
     let bench = Real {
         revirt: revirt()?,
@@ -158,19 +172,13 @@ fn job_of(row: &str) -> Option<&'static Job> {
 
 /// Who is measured in `row`.
 fn subjects(row: &str, options: &Options) -> Vec<Subject> {
-    let all = [
-        Subject::Native,
-        Subject::Run,
-        Subject::Record,
-        Subject::Replay,
-        Subject::Qemu,
-    ];
-    let wanted = |subject: &Subject| match subject {
-        Subject::Native => row != BOOT && job_of(row).is_none_or(|job| job.native),
-        Subject::Qemu => !options.no_qemu,
-        _ => true,
+    let wanted = |(name, subject): &(&str, Subject)| {
+        let exists =
+            *subject != Subject::Native || row != BOOT && job_of(row).is_none_or(|job| job.native);
+        exists && (options.on.is_empty() || options.on.iter().any(|on| on == name))
     };
-    all.into_iter().filter(wanted).collect()
+    let wanted = SUBJECTS.iter().filter(|subject| wanted(subject));
+    wanted.map(|&(_, subject)| subject).collect()
 }
 
 /// Where everything is.
