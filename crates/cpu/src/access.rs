@@ -7,7 +7,6 @@
 
 use x86::{Linear, gpr, seg};
 
-use crate::op::AddressSize;
 use crate::segment::rights;
 use crate::tlb::Space;
 use crate::width::Width;
@@ -72,11 +71,7 @@ impl Cpu {
             .wrapping_add(self.gpr[usize::from(op.index & 31)] << op.scale)
             .wrapping_add(op.disp)
             .wrapping_add(displacement);
-        match op.address {
-            AddressSize::Bits64 => sum,
-            AddressSize::Bits32 => sum & 0xffff_ffff,
-            AddressSize::Bits16 => sum & 0xffff,
-        }
+        sum & op.address.last()
     }
 
     /// The address of the string operand at `offset` in `segment`.

@@ -22,7 +22,8 @@ pub enum AddressSize {
 }
 
 impl AddressSize {
-    /// The last offset there is.
+    /// The last offset there is, of which all bits are ones.
+    #[inline(always)]
     pub(crate) fn last(self) -> u64 {
         match self {
             AddressSize::Bits16 => u16::MAX.into(),

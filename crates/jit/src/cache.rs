@@ -205,7 +205,7 @@ pub(crate) struct Jump {
 }
 const _: () = assert!(size_of::<Jump>() == 16);
 
-/// Entries of the jump cache for one mode: one for each value of the low 16
+/// Entries of the jump cache for one mode: one for each value of the low 18
 /// bits of an address.
 pub(crate) const JUMPS_EACH: usize = 1 << 18;
 /// A part for each space that code runs in, one for 32-bit code, and one each for

@@ -7,6 +7,7 @@ use iced_x86::{Instruction, Mnemonic, OpKind};
 use x86::{Linear, gpr, seg};
 
 use super::form::{Place, by_condition, condition, place};
+use super::string::{register, set_register};
 use crate::op::{AddressSize, Handler};
 use crate::state::GPR_BLOCK;
 use crate::width::Width;
@@ -151,25 +152,8 @@ fn jump_if<const CODE: u8>(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
     jump_when(cpu, op, taken)
 }
 
-fn counter(cpu: &Cpu, op: &Op) -> u64 {
-    let rcx = cpu.gpr[usize::from(gpr::RCX)];
-    match op.address {
-        AddressSize::Bits64 => rcx,
-        AddressSize::Bits32 => rcx & 0xffff_ffff,
-        AddressSize::Bits16 => rcx & 0xffff,
-    }
-}
-
-fn set_counter(cpu: &mut Cpu, op: &Op, value: u64) {
-    match op.address {
-        AddressSize::Bits64 => cpu.set(gpr::RCX, value),
-        AddressSize::Bits32 => cpu.set(gpr::RCX, u32::truncate(value)),
-        AddressSize::Bits16 => cpu.set(gpr::RCX, u16::truncate(value)),
-    }
-}
-
 fn jump_if_counter_zero(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow {
-    let taken = counter(cpu, op) == 0;
+    let taken = register(cpu, op, gpr::RCX) == 0;
     jump_when(cpu, op, taken)
 }
 
@@ -183,11 +167,11 @@ fn loop_while<const ZERO: bool>(cpu: &mut Cpu, _: &mut dyn Bus, op: &Op) -> Flow
 }
 
 fn loop_if(cpu: &mut Cpu, op: &Op, wanted: bool) -> Flow {
-    let before = counter(cpu, op);
-    set_counter(cpu, op, before.wrapping_sub(1));
-    let taken = wanted && counter(cpu, op) != 0;
+    let before = register(cpu, op, gpr::RCX);
+    set_register(cpu, op, gpr::RCX, before.wrapping_sub(1));
+    let taken = wanted && register(cpu, op, gpr::RCX) != 0;
     // A target that faults leaves the counter as it was.
-    jump_when(cpu, op, taken).inspect_err(|_| set_counter(cpu, op, before))
+    jump_when(cpu, op, taken).inspect_err(|_| set_register(cpu, op, gpr::RCX, before))
 }
 
 fn call<W: Width>(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {

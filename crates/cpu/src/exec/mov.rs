@@ -4,7 +4,7 @@
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
 use super::form::{Place, by_condition, by_width, condition, places};
-use crate::op::{AddressSize, Handler};
+use crate::op::Handler;
 use crate::width::Width;
 use crate::{Bus, Cpu, Flow, Op};
 
@@ -159,12 +159,7 @@ fn xlat(cpu: &mut Cpu, bus: &mut dyn Bus, op: &Op) -> Flow {
     // iced gives RBX as the base and AL as the index, unscaled.
     let low = cpu.gpr[0] & 0xff;
     let offset = cpu.gpr[usize::from(x86::gpr::RBX)].wrapping_add(low);
-    let offset = match op.address {
-        AddressSize::Bits64 => offset,
-        AddressSize::Bits32 => offset & 0xffff_ffff,
-        AddressSize::Bits16 => offset & 0xffff,
-    };
-    let at = cpu.string_address(op.seg, offset, 1, false)?;
+    let at = cpu.string_address(op.seg, offset & op.address.last(), 1, false)?;
     let value = cpu.read::<u8>(bus, at, op.stack)?;
     cpu.set(x86::gpr::RAX, value);
     Ok(())

@@ -4,7 +4,7 @@
 use iced_x86::{Code, Instruction, OpKind};
 
 use super::{Aligned, Anywhere, Encoding, Legacy, Register, Source};
-use crate::op::{AddressSize, Handler};
+use crate::op::Handler;
 use crate::width::Width;
 use crate::{Bus, Cpu, Flow, Op};
 
@@ -279,11 +279,7 @@ impl Cpu {
         mask: &[u8; BYTES],
     ) -> Flow {
         let rdi = self.gpr[usize::from(x86::gpr::RDI)];
-        let offset = match op.address {
-            AddressSize::Bits64 => rdi,
-            AddressSize::Bits32 => rdi & 0xffff_ffff,
-            AddressSize::Bits16 => rdi & 0xffff,
-        };
+        let offset = rdi & op.address.last();
         // Eight bytes at a time, as to limits and alignment.
         let part =
             |cpu: &Cpu, start: u64| cpu.string_address(op.seg, offset.wrapping_add(start), 8, true);
