@@ -51,12 +51,8 @@ pub(super) fn print(seen: &Seen) {
 
 /// Prints one row, and gives QEMU's time in multiples of ours.
 fn print_row(seen: &Seen, row: &str) -> f64 {
-    let cpu = |subject| {
-        of(&seen.runs, subject, |run| {
-            figure(run, row, |mark| mark.cpu_s)
-        })
-    };
-    let wall = |subject| wall_s(seen, row, subject);
+    let cpu = |subject| measured(seen, row, subject, |mark| mark.cpu_s);
+    let wall = |subject| measured(seen, row, subject, |mark| mark.wall_s);
     let ratio = |one: Option<f64>, other: Option<f64>| {
         one.zip(other).map_or(f64::NAN, |(one, other)| one / other)
     };
@@ -89,11 +85,9 @@ fn print_row(seen: &Seen, row: &str) -> f64 {
     qemu
 }
 
-/// How long the work `row` took `subject`.
-fn wall_s(seen: &Seen, row: &str, subject: Subject) -> Option<f64> {
-    of(&seen.runs, subject, |run| {
-        figure(run, row, |mark| mark.wall_s)
-    })
+/// The median of one figure of the work `row`, done by `subject`.
+fn measured(seen: &Seen, row: &str, subject: Subject, of_mark: fn(Mark) -> f64) -> Option<f64> {
+    of(&seen.runs, subject, |run| figure(run, row, of_mark))
 }
 
 /// Prints how late who slept for a millisecond was woken. (A replay doesn't wait.)
@@ -106,7 +100,7 @@ fn print_wakeups(seen: &Seen) {
         Subject::Record,
         Subject::Qemu,
     ] {
-        if let Some(wall_s) = wall_s(seen, super::WAKEUPS, subject) {
+        if let Some(wall_s) = measured(seen, super::WAKEUPS, subject, |mark| mark.wall_s) {
             let late = 1e6 * wall_s / sleeps - 1e3;
             print!(" {} {late:.0}", subject.name());
         }
