@@ -5,8 +5,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use machine::{BootKind, CpuModel, Images, MachineConfig};
-use seal::Digest;
+use machine::{BootKind, CpuModel, Image, Images, MachineConfig};
 
 use crate::args::{Boot, Machine, Processor};
 use crate::disks::{self, Drive};
@@ -34,15 +33,15 @@ pub(crate) fn machine(
     };
     let mut config = MachineConfig::new(
         arguments.memory,
-        Digest::of(&images.kernel),
+        images.kernel.digest(),
         host::wall_clock_ns() / 1_000_000_000,
     );
     config.cpu = match arguments.cpu {
         Processor::V2 => CpuModel::V2,
         Processor::V3 => CpuModel::V3,
     };
-    config.boot = boot(arguments.boot, &images.kernel);
-    config.initrd = images.initrd.as_deref().map(Digest::of);
+    config.boot = boot(arguments.boot, images.kernel.bytes());
+    config.initrd = images.initrd.as_ref().map(Image::digest);
     config.append = append;
     config.rng_seed = host::entropy()?;
     config.debug_exit = arguments.debug_exit;
@@ -62,8 +61,8 @@ fn on_disk(arguments: &Machine, drives: &[Drive], report: &Report) -> Result<(Im
     let found = host::disk::bootable(first.image(), arguments.append.as_deref())?;
     report.note(&format!("booting {} with: {}", found.place, found.append));
     let images = Images {
-        kernel: found.kernel,
-        initrd: found.initrd,
+        kernel: Image::new(found.kernel),
+        initrd: found.initrd.map(Image::new),
     };
     Ok((images, found.append))
 }
@@ -72,20 +71,20 @@ fn on_disk(arguments: &Machine, drives: &[Drive], report: &Report) -> Result<(Im
 fn in_files(arguments: &Machine, report: &Report) -> Result<(Images, String)> {
     let (kernel, initrd, append) = paths(arguments, report)?;
     let images = Images {
-        kernel: read(&kernel, "--kernel")?,
+        kernel: read(&kernel, "--kernel").map(Image::new)?,
         initrd: initrd
             .as_deref()
-            .map(|path| read(path, "--initrd"))
+            .map(|path| read(path, "--initrd").map(Image::new))
             .transpose()?,
     };
     ensure!(
-        !images.kernel.is_empty(),
+        !images.kernel.bytes().is_empty(),
         "{} is empty: name a kernel with --kernel",
         kernel.display()
     );
-    if let (Some(path), Some(bytes)) = (&initrd, &images.initrd) {
+    if let (Some(path), Some(image)) = (&initrd, &images.initrd) {
         ensure!(
-            !initrd::is_cut(bytes),
+            !initrd::is_cut(image.bytes()),
             "{} is cut off: fetch or build the initial RAM disk again",
             path.display()
         );

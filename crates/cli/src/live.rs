@@ -1,5 +1,6 @@
 //! `revirt run` and `revirt record`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -84,7 +85,7 @@ pub(crate) fn record(arguments: &Record, report: &Report) -> Result<Exit> {
     let ended = session::record(
         dir,
         &config,
-        &images,
+        &Arc::new(images),
         how(&arguments.machine, engine),
         about,
         |layout| disks::kept(drives, arguments.embed, layout, report),

@@ -162,27 +162,19 @@ impl MachineConfig {
         }
         self.disks.iter().try_for_each(DiskConfig::check)?;
         self.nics.iter().try_for_each(NicConfig::check)?;
-        let is_whole = |what, expected: Digest, image: &[u8]| match Digest::of(image) {
-            found if found == expected => Ok(()),
-            found => Err(Error::WrongImage {
+        let is_ours = |what, expected: Option<Digest>, found: Option<Digest>| {
+            if found == expected {
+                return Ok(());
+            }
+            Err(Error::WrongImage {
                 what,
-                expected,
-                found,
-            }),
-        };
-        is_whole("kernel", self.kernel, &images.kernel)?;
-        match (self.initrd, &images.initrd) {
-            (Some(expected), Some(image)) => is_whole("initrd", expected, image),
-            (None, None) => Ok(()),
-            (expected, image) => Err(Error::WrongImage {
-                what: "initrd",
                 expected: expected.unwrap_or_default(),
-                found: image
-                    .as_ref()
-                    .map(|image| Digest::of(image))
-                    .unwrap_or_default(),
-            }),
-        }
+                found: found.unwrap_or_default(),
+            })
+        };
+        let initrd = images.initrd.as_ref().map(Image::digest);
+        is_ours("kernel", Some(self.kernel), Some(images.kernel.digest()))?;
+        is_ours("initrd", self.initrd, initrd)
     }
 
     /// The form in which a recording keeps it (CBOR, numbered fields).
@@ -238,22 +230,44 @@ impl NicConfig {
 }
 
 /// The images a machine starts from. Their digests stand in its configuration.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug)]
 pub struct Images {
     /// The kernel.
-    pub kernel: Vec<u8>,
+    pub kernel: Image,
     /// The initial RAM disk, or the first Multiboot module.
-    pub initrd: Option<Vec<u8>>,
+    pub initrd: Option<Image>,
 }
 
-impl std::fmt::Debug for Images {
+/// An image, and its digest: of tens of megabytes one is made but once.
+#[derive(Clone)]
+pub struct Image {
+    bytes: Vec<u8>,
+    digest: Digest,
+}
+
+impl Image {
+    /// The image whose contents are `bytes`.
+    pub fn new(bytes: Vec<u8>) -> Image {
+        Image {
+            digest: Digest::of(&bytes),
+            bytes,
+        }
+    }
+
+    /// Its contents.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The digest of its contents.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+impl std::fmt::Debug for Image {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let initrd_bytes = self.initrd.as_ref().map(Vec::len);
-        write!(
-            f,
-            "Images {{ kernel: {} bytes, initrd: {initrd_bytes:?} bytes }}",
-            self.kernel.len()
-        )
+        write!(f, "Image of {} bytes, {}", self.bytes.len(), self.digest)
     }
 }
 
@@ -471,12 +485,16 @@ mod tests {
 
     #[test]
     fn a_machine_of_another_revision_is_read_but_not_made() {
-        let mut config = MachineConfig::new(1 << 20, Digest::of(b""), 0);
+        let images = Images {
+            kernel: Image::new(Vec::new()),
+            initrd: None,
+        };
+        let mut config = MachineConfig::new(1 << 20, images.kernel.digest(), 0);
         config.revision = MODEL_REVISION + 1;
         let read = MachineConfig::from_bytes(&config.to_bytes()).expect("it can be looked at");
         assert_eq!(read, config);
         assert!(matches!(
-            read.check(&Images::default()),
+            read.check(&images),
             Err(Error::Revision { found, .. }) if found == MODEL_REVISION + 1
         ));
     }

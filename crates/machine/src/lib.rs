@@ -32,7 +32,7 @@ mod slot;
 #[cfg(fuzzing)]
 pub use board::hostile::drive as drive_board;
 pub use clock::Clock;
-pub use config::{BootKind, DiskConfig, Images, MODEL_REVISION, MachineConfig, NicConfig};
+pub use config::{BootKind, DiskConfig, Image, Images, MODEL_REVISION, MachineConfig, NicConfig};
 pub use cpu::{Count, Difference, Model as CpuModel, Registers, Until};
 pub use devices::virtio::{ENTROPY_BYTES_MAX, FRAME_BYTES_MAX, Reception};
 pub use devices::{Backing, Failed, SECTOR_BYTES};

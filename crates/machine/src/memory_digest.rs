@@ -97,7 +97,7 @@ impl MemoryDigest {
 fn page_digest(ram: &Ram, number: u64) -> Digest {
     let mut page = [0u8; PAGE];
     let is_ram = ram.read(Physical(number * PAGE_BYTES), &mut page).is_ok();
-    if !is_ram || page.iter().all(|byte| *byte == 0) {
+    if !is_ram || page == [0; PAGE] {
         Digest::default()
     } else {
         Digest::of(&page)

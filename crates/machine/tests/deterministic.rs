@@ -3,20 +3,22 @@
 
 mod kernels;
 
-use machine::{BootKind, EngineKind, Images, Input, Machine, MachineConfig, Output, Stop, Until};
+use machine::{
+    BootKind, EngineKind, Image, Images, Input, Machine, MachineConfig, Output, Stop, Until,
+};
 use moment::Moment;
 use proptest::prelude::*;
 use seal::Digest;
 
 fn machine() -> Machine {
     let images = Images {
-        kernel: kernels::TICKS.to_vec(),
+        kernel: Image::new(kernels::TICKS.to_vec()),
         initrd: None,
     };
     let config = MachineConfig {
         boot: BootKind::Multiboot,
         debug_exit: true,
-        ..MachineConfig::new(8 << 20, Digest::of(&images.kernel), 1_795_472_800)
+        ..MachineConfig::new(8 << 20, images.kernel.digest(), 1_795_472_800)
     };
     Machine::new(&config, &images, EngineKind::Interpreter).expect("a good kernel")
 }

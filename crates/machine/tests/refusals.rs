@@ -3,8 +3,7 @@
 
 mod kernels;
 
-use machine::{BootKind, EngineKind, Error, Images, Machine, MachineConfig};
-use seal::Digest;
+use machine::{BootKind, EngineKind, Error, Image, Images, Machine, MachineConfig};
 
 /// A `vmlinux` of one segment: 4 KiB of file and `memory_bytes` at 16 MiB.
 fn vmlinux(memory_bytes: u64) -> Vec<u8> {
@@ -31,8 +30,8 @@ fn vmlinux(memory_bytes: u64) -> Vec<u8> {
 
 fn config_of(images: &Images, memory_bytes: u64) -> MachineConfig {
     MachineConfig {
-        initrd: images.initrd.as_deref().map(Digest::of),
-        ..MachineConfig::new(memory_bytes, Digest::of(&images.kernel), 0)
+        initrd: images.initrd.as_ref().map(Image::digest),
+        ..MachineConfig::new(memory_bytes, images.kernel.digest(), 0)
     }
 }
 
@@ -42,8 +41,8 @@ fn make(config: &MachineConfig, images: &Images) -> Result<Machine, Error> {
 
 fn linux() -> Images {
     Images {
-        kernel: vmlinux(1 << 20),
-        initrd: Some(vec![7; 1 << 20]),
+        kernel: Image::new(vmlinux(1 << 20)),
+        initrd: Some(Image::new(vec![7; 1 << 20])),
     }
 }
 
@@ -118,7 +117,7 @@ fn an_image_that_is_not_the_named_one_is_told() {
     let images = linux();
     let config = config_of(&images, 32 << 20);
     let others = Images {
-        kernel: vmlinux(2 << 20),
+        kernel: Image::new(vmlinux(2 << 20)),
         ..linux()
     };
     assert!(matches!(
@@ -146,7 +145,7 @@ fn a_file_that_is_no_kernel_is_told() {
         assert!(matches!(BootKind::of(kernel), Err(Error::Kernel { .. })));
         for boot in [BootKind::Linux, BootKind::LinuxEntry, BootKind::Multiboot] {
             let images = Images {
-                kernel: kernel.to_vec(),
+                kernel: Image::new(kernel.to_vec()),
                 initrd: None,
             };
             let config = MachineConfig {
@@ -166,7 +165,7 @@ fn a_kernel_over_the_loader_s_own_data_is_told() {
         kernel[field..field + 4].copy_from_slice(&0x9000u32.to_le_bytes());
     }
     let images = Images {
-        kernel,
+        kernel: Image::new(kernel),
         initrd: None,
     };
     let config = MachineConfig {

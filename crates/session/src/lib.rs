@@ -18,12 +18,14 @@ mod packet;
 mod recording;
 mod registers;
 mod replay;
+mod storing;
 mod suspects;
 mod tape;
 mod when;
 mod world;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use log::Writer;
 use machine::{Backing, EngineKind, Failed, Images, Machine, MachineConfig};
@@ -43,6 +45,7 @@ pub use when::{NoSuchPlace, When};
 pub use world::{Arrival, OutputPort, Room, Screen, Watcher, World};
 
 use live::Live;
+use storing::Storing;
 use tape::Tape;
 
 /// How a machine is run live.
@@ -78,14 +81,16 @@ pub fn run<W: World>(
 
 /// Runs a machine and records it in the new directory `dir`. `disks` gives
 /// the contents of its disks, and may keep what it needs in
-/// [`log::Layout::disks`] while the guest runs.
+/// [`log::Layout::disks`] while the guest runs. `images` are still being
+/// written when the guest starts: where they can't be, the run ends, and there
+/// is no recording.
 ///
 /// `begin` makes the world, once the machine is ready to run: its clock starts
 /// there.
 pub fn record<W: World>(
     dir: &Path,
     config: &MachineConfig,
-    images: &Images,
+    images: &Arc<Images>,
     how: How,
     about: About,
     disks: impl FnOnce(&log::Layout) -> Result<Vec<Box<dyn Backing>>, Failed>,
@@ -104,11 +109,16 @@ pub fn record<W: World>(
     }
     inserted?;
     let writer = Writer::create(dir, recording.digest())?;
-    let tape = Tape::new(writer, layout, checks);
+    let storing = Storing::start(recording.layout(), images)?;
+    let tape = Tape::new(writer, layout, checks, storing);
     let images = how.on_reset.images(images);
     let ended = Live::new(&mut machine, &mut begin(), Some(tape), images).run();
     // What the guest wrote to its disks, a replay writes again.
     let _ = std::fs::remove_dir_all(recording.layout().disks());
+    if let Err(Error::Write { .. }) = ended {
+        // Without its images it can't be replayed.
+        let _ = std::fs::remove_dir_all(dir);
+    }
     ended
 }
 

@@ -147,6 +147,7 @@ impl<'a> Live<'a> {
 
     fn until_the_end(&mut self) -> Result<End, Error> {
         loop {
+            self.tape.as_mut().map_or(Ok(()), Tape::look)?;
             self.give_typed(false)?;
             while let Some(arrival) = self.arrival() {
                 self.arrive(arrival, false)?;

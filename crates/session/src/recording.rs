@@ -3,8 +3,7 @@
 //! It holds everything that a replay needs: the manifest, the images by
 //! content, the log. It is made once and never overwritten.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use log::Layout;
@@ -12,8 +11,8 @@ use machine::{Images, MachineConfig};
 use seal::Digest;
 
 use crate::manifest::{Disk, FORMAT, Image, MachineSummary, Nic, to_hex};
-use crate::registers;
 use crate::{Checks, Error, Host, Manifest};
+use crate::{registers, storing};
 
 /// The names of images.
 const KERNEL: &str = "kernel";
@@ -47,7 +46,7 @@ pub struct About {
 
 impl Recording {
     /// Makes the directory `dir` and puts in it what is known before the guest
-    /// runs.
+    /// runs, but for the images: [`Storing`](storing::Storing) brings them.
     pub(crate) fn create(
         dir: &Path,
         config: &MachineConfig,
@@ -83,21 +82,17 @@ impl Recording {
             path: folder,
             source,
         })?;
-        let mut list = Vec::new();
-        for (name, bytes) in named(images) {
-            write(layout.image(name), bytes)?;
-            list.push(Image {
-                name: name.to_owned(),
-                bytes: bytes.len() as u64,
-                digest: Digest::of(bytes).to_string(),
-            });
-        }
+        let list = named(images).map(|(name, image)| Image {
+            name: name.to_owned(),
+            bytes: image.bytes().len() as u64,
+            digest: image.digest().to_string(),
+        });
         let manifest = Manifest {
             format: FORMAT,
             program: about.program,
             machine: MachineSummary::of(config),
             config: to_hex(&config.to_bytes()),
-            images: list,
+            images: list.collect(),
             disks: about.disks,
             nics: about.nics,
             engine: about.engine,
@@ -106,7 +101,7 @@ impl Recording {
             host: about.host,
         };
         let text = manifest.text();
-        write(layout.manifest(), &text)?;
+        storing::write(&layout.manifest(), &text)?;
         Ok(Recording {
             layout,
             manifest,
@@ -214,14 +209,14 @@ impl Recording {
                 path: path.clone(),
                 source,
             })?;
-            let found = Digest::of(&bytes);
-            if found == expected {
-                Ok(bytes)
+            let image = machine::Image::new(bytes);
+            if image.digest() == expected {
+                Ok(image)
             } else {
                 Err(Error::Image {
                     path,
                     expected,
-                    found,
+                    found: image.digest(),
                 })
             }
         });
@@ -231,20 +226,8 @@ impl Recording {
     }
 }
 
-fn named(images: &Images) -> impl Iterator<Item = (&'static str, &[u8])> {
-    let initrd = images.initrd.as_deref().map(|bytes| (INITRD, bytes));
-    std::iter::once((KERNEL, images.kernel.as_slice())).chain(initrd)
-}
-
-/// Writes a new file that survives a power cut.
-fn write(path: PathBuf, bytes: &[u8]) -> Result<(), Error> {
-    let all = || {
-        let mut file = File::create_new(&path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    all().map_err(|source| Error::Write {
-        path: path.clone(),
-        source,
-    })
+/// The images and their names in `images/`.
+pub(crate) fn named(images: &Images) -> impl Iterator<Item = (&'static str, &machine::Image)> {
+    let initrd = images.initrd.as_ref().map(|image| (INITRD, image));
+    std::iter::once((KERNEL, &images.kernel)).chain(initrd)
 }

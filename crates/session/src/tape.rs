@@ -4,6 +4,7 @@ use log::{Body, EndReason, Event, Writer};
 use machine::{Input, Machine};
 
 use crate::registers::{self, Layout};
+use crate::storing::Storing;
 use crate::{Checks, Error, door};
 
 /// The log of a machine that runs live.
@@ -12,17 +13,25 @@ pub(crate) struct Tape {
     writer: Writer,
     layout: Layout,
     checks: Checks,
+    /// What a replay needs besides the log.
+    storing: Storing,
     events: u64,
 }
 
 impl Tape {
-    pub(crate) fn new(writer: Writer, layout: Layout, checks: Checks) -> Tape {
+    pub(crate) fn new(writer: Writer, layout: Layout, checks: Checks, storing: Storing) -> Tape {
         Tape {
             writer,
             layout,
             checks,
+            storing,
             events: 0,
         }
+    }
+
+    /// Whether what stands beside the log could be written, as far as is known.
+    pub(crate) fn look(&mut self) -> Result<(), Error> {
+        self.storing.look()
     }
 
     /// Writes that `input` arrives now, before the machine has it.
@@ -65,6 +74,7 @@ impl Tape {
         }
         let registers = self.layout.bytes(&machine.registers());
         self.push(machine, &registers, Body::End { reason })?;
+        self.storing.finish()?;
         self.writer.close()?;
         Ok(self.events)
     }

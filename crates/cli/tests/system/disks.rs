@@ -392,7 +392,7 @@ fn a_full_disk_ends_the_recording_and_what_was_recorded_replays() {
         dir.as_os_str(),
     ];
     let arguments = with(&verb, machine(text(&path)));
-    let mut running = Running::start(&mut command_on_a_full_disk(&arguments));
+    let mut running = Running::start(&mut command_on_a_full_disk(&arguments, "unlimited"));
     // It reads all of the disk before it writes.
     running.wait_for("sectors");
     running.fill_disk();

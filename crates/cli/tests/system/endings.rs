@@ -205,7 +205,7 @@ fn a_full_disk_ends_the_recording_and_what_was_sealed_replays() {
         dir.as_os_str(),
     ];
     let arguments = with(&verb, console_machine());
-    let mut running = Running::start(&mut command_on_a_full_disk(&arguments));
+    let mut running = Running::start(&mut command_on_a_full_disk(&arguments, "unlimited"));
     running.wait_for("ready");
     running.fill_disk();
     // The log is compressed: what fills it has no pattern.
@@ -227,6 +227,27 @@ fn a_full_disk_ends_the_recording_and_what_was_sealed_replays() {
         "{}",
         replayed.text()
     );
+}
+
+#[test]
+fn images_that_do_not_fit_end_the_run_and_leave_no_recording() {
+    let (_folder, dir) = scratch();
+    let verb = [
+        OsStr::new("record"),
+        OsStr::new("--json"),
+        // The other engine's code memory is a file, too.
+        OsStr::new("--engine=interp"),
+        OsStr::new("-o"),
+        dir.as_os_str(),
+    ];
+    let arguments = with(&verb, console_machine());
+    // 4 KiB: the manifest fits, the kernel doesn't.
+    let mut running = Running::start(&mut command_on_a_full_disk(&arguments, "8"));
+    running.type_all(b"sq".to_vec());
+    let recorded = running.end().expect(2);
+    let error = recorded.json()["error"].to_string();
+    assert!(error.contains("images/kernel can't be written"), "{error}");
+    assert!(!dir.exists());
 }
 
 /// Records on a terminal, which `script` makes, and types `keys` once the

@@ -196,10 +196,12 @@ pub(crate) fn command<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
     command
 }
 
-/// The command, which gets an error, and no signal, where a file is too long.
-pub(crate) fn command_on_a_full_disk<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
+/// The command, which gets an error, and no signal, where a file is longer than
+/// `limit` (as `ulimit -f` takes it).
+pub(crate) fn command_on_a_full_disk<S: AsRef<OsStr>>(arguments: &[S], limit: &str) -> Command {
     let mut shell = Command::new("sh");
-    shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
+    let script = format!("trap '' XFSZ; ulimit -f {limit}; exec \"$0\" \"$@\"");
+    shell.args(["-c", &script]);
     started_by(shell, &command(arguments))
 }
 

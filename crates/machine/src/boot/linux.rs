@@ -10,7 +10,7 @@ use x86::{PAGE_BYTES, Physical, gpr, seg};
 use super::bzimage::{BzImage, field};
 use super::elf::Elf;
 use super::{kernel_error, payload};
-use crate::{BootKind, Error, Images, MachineConfig};
+use crate::{BootKind, Error, Image, Images, MachineConfig};
 
 /// Where the loader puts its own things, below the kernel and the tables.
 mod place {
@@ -65,7 +65,7 @@ pub(super) fn load(
     cpu: &mut Cpu,
 ) -> Result<(), Error> {
     let ram = &cpu.ram;
-    let file = images.kernel.as_slice();
+    let file = images.kernel.bytes();
     let mut page = vec![0u8; PAGE_BYTES as usize];
     let (placed, command_line_max, initrd_last) = if Elf::is_one(file) {
         // A bare vmlinux tells nothing of itself: the limits are those of all.
@@ -95,7 +95,7 @@ pub(super) fn load(
     );
     put(field::SETUP_DATA, &place::SETUP_DATA.to_le_bytes());
     put(zero_page::RSDP, &tables_at.0.to_le_bytes());
-    if let Some(initrd) = &images.initrd {
+    if let Some(initrd) = images.initrd.as_ref().map(Image::bytes) {
         let at = place_initrd(ram, initrd, placed.end, initrd_last)?;
         put(field::INITRD_AT, &(at as u32).to_le_bytes());
         put(field::INITRD_BYTES, &(initrd.len() as u32).to_le_bytes());

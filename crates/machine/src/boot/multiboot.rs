@@ -124,7 +124,7 @@ pub(crate) struct Image<'a> {
 /// Loads the kernel and its module, and makes `cpu` about to enter it.
 pub(super) fn load(config: &MachineConfig, images: &Images, cpu: &mut Cpu) -> Result<(), Error> {
     let ram = &cpu.ram;
-    let file = images.kernel.as_slice();
+    let file = images.kernel.bytes();
     let image = Header::find(file)
         .and_then(|header| header.image(file))
         .map_err(kernel_error)?;
@@ -148,7 +148,7 @@ pub(super) fn load(config: &MachineConfig, images: &Images, cpu: &mut Cpu) -> Re
         ram.write(Physical(*at), bytes)?;
     }
     let module = match &images.initrd {
-        Some(module) => Some(place_module(ram, module, image.end)?),
+        Some(module) => Some(place_module(ram, module.bytes(), image.end)?),
         None => None,
     };
     place_info(config, ram, module)?;
