@@ -60,6 +60,8 @@ impl session::Screen for Screen {
 pub(crate) struct Outside {
     console: Console,
     wires: Vec<Wire>,
+    /// Those that have lost their other end.
+    is_cut: Vec<bool>,
     screen: Screen,
     clock: Clock,
     report: Report,
@@ -75,6 +77,7 @@ impl Outside {
     ) -> Outside {
         Outside {
             console,
+            is_cut: vec![false; wires.len()],
             wires,
             screen,
             clock: Clock::new(),
@@ -83,7 +86,7 @@ impl Outside {
     }
 
     /// What `arrival` is to the guest; a call for help is answered here.
-    fn sort(&self, arrival: host::Arrival) -> Option<Arrival> {
+    fn sort(&mut self, arrival: host::Arrival) -> Option<Arrival> {
         match arrival {
             host::Arrival::Bytes(bytes) => Some(Arrival::Typed(bytes)),
             host::Arrival::PowerButton => Some(Arrival::PowerButton),
@@ -93,10 +96,8 @@ impl Outside {
             }
             host::Arrival::Frame { wire, bytes } => Some(Arrival::Frame { nic: wire, bytes }),
             host::Arrival::Link { wire, is_up } => {
-                if !is_up {
-                    self.report.note(&format!(
-                        "nothing is at the other end of network card {wire} any more; the guest goes on without until something is"
-                    ));
+                if let Some(text) = link_note(&mut self.is_cut[wire], is_up) {
+                    self.report.note(&format!("network card {wire}: {text}"));
                 }
                 Some(Arrival::Link { nic: wire, is_up })
             }
@@ -114,6 +115,19 @@ impl session::Screen for Outside {
             self.wires[nic].send(bytes);
         }
         self.screen.print(port, bytes)
+    }
+}
+
+/// What to say of a link: that its other end is gone, or there again, but not
+/// that it is there at the start.
+fn link_note(is_cut: &mut bool, is_up: bool) -> Option<&'static str> {
+    let was_cut = std::mem::replace(is_cut, !is_up);
+    match (was_cut, is_up) {
+        (false, false) => Some(
+            "nothing is at the other end any more; the guest goes on without until something is",
+        ),
+        (true, true) => Some("something is at the other end again"),
+        _ => None,
     }
 }
 
@@ -144,5 +158,17 @@ impl World for Outside {
         let limit = self.until(deadline_ns);
         let arrival = self.console.arrivals().wait(limit, wanted(room))?;
         self.sort(arrival)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_goes_and_comes_is_told_twice() {
+        let mut is_cut = false;
+        let told = [true, false, true].map(|is_up| link_note(&mut is_cut, is_up).is_some());
+        assert_eq!(told, [false, true, true]);
     }
 }
