@@ -6,7 +6,8 @@
 //! derived from it. So engines may differ in what they keep here, and a replay
 //! cannot tell.
 
-use x86::{Linear, PAGE_BYTES, PAGE_MASK, Physical};
+use x86::{Linear, PAGE_BYTES, Physical};
+use zerocopy::FromZeros;
 
 /// Whose rights an access has; each has its own part of the TLB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,15 +31,16 @@ impl Space {
 }
 
 const SPACES: usize = 4;
-/// A power of two.
-const ENTRIES: usize = 1 << 13;
+/// Entries of a space, a power of two: with pages of 4 KiB, 512 MiB. The host
+/// gives memory only for those that are used.
+const ENTRIES: usize = 1 << 17;
 /// Lists of entries that may be stored through; a power of two.
-const BUCKETS: usize = 1 << 10;
+const BUCKETS: usize = 1 << 12;
 /// A list this long is cleared of what is stale or there twice before it grows.
 const BUCKET_MAX: usize = 16;
 
-/// One translation. A tag is the linear page's address, or [`NONE`].
-#[derive(Clone, Copy, Debug)]
+/// One translation. A tag is [`tag`] of the linear page, or [`NONE`].
+#[derive(Clone, Copy, Debug, FromZeros)]
 struct Entry {
     read: u64,
     write: u64,
@@ -47,8 +49,9 @@ struct Entry {
     delta: u64,
 }
 
-/// Equal to no page's address.
-const NONE: u64 = 1;
+/// No page's tag.
+const NONE: u64 = 0;
+/// Zeros, which a new table is made of.
 const EMPTY: Entry = Entry {
     read: NONE,
     write: NONE,
@@ -56,15 +59,29 @@ const EMPTY: Entry = Entry {
     delta: 0,
 };
 
+/// The tag of `at`'s page.
+#[inline(always)]
+fn tag(at: Linear) -> u64 {
+    at.page().0 | 1
+}
+
 impl Entry {
-    /// Whether a page of list `place` of [`Tlb::writable`] may be stored to.
-    fn writes_in(&self, place: usize) -> bool {
-        self.write != NONE && bucket(Physical(self.write.wrapping_add(self.delta))) == place
+    /// Where the page lies that may be stored to.
+    fn written(&self) -> Option<Physical> {
+        (self.write != NONE).then(|| Physical(self.write.wrapping_add(self.delta)).page())
     }
 }
 
-/// Entries of the lower half remembered at most.
-const LOW_MAX: usize = ENTRIES / 2;
+/// Entries of a half of the linear addresses remembered at most.
+const LISTED_MAX: usize = ENTRIES;
+
+const LOW: usize = 0;
+const HIGH: usize = 1;
+
+/// Which half of all linear addresses `at` is in.
+fn half(at: Linear) -> usize {
+    if at.is_low() { LOW } else { HIGH }
+}
 
 /// Which list of [`Tlb::writable`] a page is in.
 fn bucket(physical: Physical) -> usize {
@@ -145,9 +162,10 @@ impl Dropped {
 #[derive(Debug)]
 pub struct Tlb {
     entries: Box<[Entry; SPACES * ENTRIES]>,
-    /// The entries that pages of the lower half were entered in; with
-    /// [`LOW_MAX`] of them, all entries may hold some. Some hold others by now.
-    low: Vec<usize>,
+    /// The entries that pages of the lower half were entered in, and those of
+    /// the upper; with [`LISTED_MAX`] of them, all entries may hold some. Some
+    /// hold others by now.
+    listed: [Vec<u32>; 2],
     /// By physical page, modulo [`BUCKETS`]: the entries that may be stored
     /// through. Some may not any more.
     writable: Vec<Vec<usize>>,
@@ -166,10 +184,11 @@ impl Default for Tlb {
 impl Tlb {
     /// Nothing known.
     pub fn new() -> Tlb {
-        let entries = vec![EMPTY; SPACES * ENTRIES].into_boxed_slice();
+        let entries = Entry::new_vec_zeroed(SPACES * ENTRIES).expect("there is memory");
+        let entries = entries.into_boxed_slice();
         Tlb {
             entries: entries.try_into().expect("the length is the type's"),
-            low: Vec::new(),
+            listed: [Vec::new(), Vec::new()],
             writable: vec![Vec::new(); BUCKETS],
             dropped: Dropped::default(),
             has_dropped: false,
@@ -180,10 +199,9 @@ impl Tlb {
     /// fetches.
     pub fn known(&self, space: Space, at: Linear) -> Option<Known> {
         let entry = &self.entries[Self::index(space, at)];
-        let page = at.page().0;
-        let (read, write) = (entry.read == page, entry.write == page);
+        let (read, write) = (entry.read == tag(at), entry.write == tag(at));
         (read || write).then(|| Known {
-            page: Physical(page.wrapping_add(entry.delta)),
+            page: Physical(at.page().0.wrapping_add(entry.delta)),
             read,
             write,
         })
@@ -218,13 +236,13 @@ impl Tlb {
         space: Space,
         at: Linear,
         bytes: u64,
-        tag: impl Fn(&Entry) -> u64,
+        tag_of: impl Fn(&Entry) -> u64,
     ) -> Option<Physical> {
         let entry = &self.entries[Self::index(space, at)];
         // The page of the last byte: an access that leaves its page never hits,
         // because the entry's index is that of the first byte.
-        let page = at.0.wrapping_add(bytes - 1) & PAGE_MASK;
-        (tag(entry) == page).then(|| Physical(at.0.wrapping_add(entry.delta)))
+        let last = tag(at.plus(bytes - 1));
+        (tag_of(entry) == last).then(|| Physical(at.0.wrapping_add(entry.delta)))
     }
 
     /// Where `bytes` bytes at `at` may be loaded from.
@@ -248,13 +266,14 @@ impl Tlb {
     /// Enters the translation of `linear`'s page to `physical`'s page of RAM.
     /// Rights that an entry for the same translation has already are kept.
     pub(crate) fn enter(&mut self, space: Space, linear: Linear, physical: Physical, leave: Leave) {
-        let page = linear.page().0;
-        let delta = physical.page().0.wrapping_sub(page);
+        let page = tag(linear);
+        let delta = physical.page().0.wrapping_sub(linear.page().0);
         let index = Self::index(space, linear);
         let entry = &mut self.entries[index];
         let same = entry.delta == delta && [entry.read, entry.write, entry.fetch].contains(&page);
-        if !same && linear.is_low() && self.low.len() < LOW_MAX {
-            self.low.push(index);
+        let listed = &mut self.listed[half(linear)];
+        if !same && listed.len() < LISTED_MAX {
+            listed.push(index as u32);
         }
         let is_new = leave.write && !(same && entry.write == page);
         let kept = if same {
@@ -262,11 +281,11 @@ impl Tlb {
         } else {
             Entry { delta, ..EMPTY }
         };
-        let tag = |granted: bool, before: u64| if granted { page } else { before };
+        let either = |granted: bool, before: u64| if granted { page } else { before };
         *entry = Entry {
-            read: tag(leave.read, kept.read),
-            write: tag(leave.write, kept.write),
-            fetch: tag(leave.fetch, kept.fetch),
+            read: either(leave.read, kept.read),
+            write: either(leave.write, kept.write),
+            fetch: either(leave.fetch, kept.fetch),
             delta,
         };
         if is_new {
@@ -280,7 +299,11 @@ impl Tlb {
         let bucket = &mut self.writable[place];
         if bucket.len() >= BUCKET_MAX && bucket.len() == bucket.capacity() {
             let entries = &self.entries;
-            bucket.retain(|&index| entries[index].writes_in(place));
+            bucket.retain(|&index| {
+                entries[index]
+                    .written()
+                    .is_some_and(|page| self::bucket(page) == place)
+            });
             bucket.sort_unstable();
             bucket.dedup();
         }
@@ -290,8 +313,8 @@ impl Tlb {
     /// Drops everything.
     pub fn flush(&mut self) {
         self.note(|dropped| dropped.all = true);
-        self.entries.fill(EMPTY);
-        self.low.clear();
+        self.empty(LOW, |_| true);
+        self.empty(HIGH, |_| true);
         self.writable.iter_mut().for_each(Vec::clear);
     }
 
@@ -299,17 +322,34 @@ impl Tlb {
     pub(crate) fn flush_low(&mut self) {
         self.note(|dropped| dropped.low = true);
         // An empty entry's tags are low too; it stays empty.
-        let drop = |entry: &mut Entry| {
-            if Linear(entry.read | entry.write | entry.fetch).is_low() {
+        self.empty(LOW, |entry| {
+            Linear(entry.read | entry.write | entry.fetch).is_low()
+        });
+    }
+
+    /// Empties the entries of a half, as far as they are `wanted`.
+    fn empty(&mut self, half: usize, wanted: impl Fn(&Entry) -> bool) {
+        self.each_listed(half, |entry| {
+            if wanted(entry) {
                 *entry = EMPTY;
             }
-        };
-        if self.low.len() < LOW_MAX {
-            self.low.iter().for_each(|&n| drop(&mut self.entries[n]));
+        });
+        self.listed[half].clear();
+    }
+
+    /// Calls `change` with all entries that may hold a page of a half, and
+    /// perhaps with others.
+    fn each_listed(&mut self, half: usize, change: impl FnMut(&mut Entry)) {
+        let listed = &self.listed[half];
+        if listed.len() < LISTED_MAX {
+            let entries = &mut self.entries;
+            let mut change = change;
+            listed
+                .iter()
+                .for_each(|&n| change(&mut entries[n as usize]));
         } else {
-            self.entries.iter_mut().for_each(drop);
+            self.entries.iter_mut().for_each(change);
         }
-        self.low.clear();
     }
 
     /// Drops what is known of `linear`'s page.
@@ -330,12 +370,8 @@ impl Tlb {
             }
         };
         let pages = bytes / PAGE_BYTES;
-        if start.is_low() && self.low.len() < LOW_MAX {
-            self.low.iter().for_each(|&n| drop(&mut self.entries[n]));
-            return;
-        }
-        if pages >= ENTRIES as u64 {
-            self.entries.iter_mut().for_each(drop);
+        if pages > self.listed[half(start)].len() as u64 {
+            self.each_listed(half(start), drop);
             return;
         }
         for page in 0..pages {
@@ -350,17 +386,18 @@ impl Tlb {
     /// is seen again.
     pub fn flush_writes(&mut self) {
         self.note(|dropped| dropped.writes = true);
-        self.entries.iter_mut().for_each(|entry| entry.write = NONE);
+        for half in [LOW, HIGH] {
+            self.each_listed(half, |entry| entry.write = NONE);
+        }
         self.writable.iter_mut().for_each(Vec::clear);
     }
 
     /// Takes back every leave to store to `physical`'s page.
     pub fn flush_writes_to(&mut self, physical: Physical) {
         self.note(|dropped| dropped.add_writes_to(physical.page()));
-        let page = physical.page().0;
         for &index in &self.writable[bucket(physical)] {
             let entry = &mut self.entries[index];
-            if entry.write != NONE && entry.write.wrapping_add(entry.delta) == page {
+            if entry.written() == Some(physical.page()) {
                 entry.write = NONE;
             }
         }
@@ -400,7 +437,7 @@ mod tests {
 
     #[test]
     fn the_lower_half_goes_and_the_upper_stays_however_many_there_are() {
-        for count in [3, LOW_MAX as u64 + 3] {
+        for count in [3, LISTED_MAX as u64 + 3] {
             let mut tlb = Tlb::new();
             let high = Linear(0xffff_8000_0000_0000 + (ENTRIES as u64 - 1) * PAGE_BYTES);
             tlb.enter(Space::Supervisor, high, Physical(0), ALL);

@@ -66,8 +66,7 @@ impl Jit {
         let mut code = Code::new(code_bytes)?;
         let routines = Routines::write(&mut code);
         let mut region = Region::new()?;
-        let mut filled = Filled::default();
-        filled.reset(&mut region);
+        let filled = Filled::new(&mut region);
         fault::install();
         let mut windows = Windows::new(age);
         windows.reset(&mut region);

@@ -12,8 +12,8 @@ use x86::{Linear, PAGE_BYTES};
 use crate::frame::Region;
 use crate::halves::Halves;
 
-/// Entries of a space; a power of two.
-pub(crate) const ENTRIES: usize = 1 << 13;
+/// Entries of a space; a power of two. As many as the soft TLB has.
+pub(crate) const ENTRIES: usize = 1 << 17;
 /// Supervisor, user, supervisor with user pages open: [`Space::UserAc`] has no
 /// translated code.
 const SPACES: usize = 3;
@@ -21,9 +21,9 @@ const SPACES: usize = 3;
 pub(crate) const COUNT: usize = ENTRIES * SPACES;
 /// Pages remembered as filled at most; entries that took another's place count
 /// too.
-const FILLED_MAX: usize = 4 * COUNT;
+const FILLED_MAX: usize = COUNT;
 /// Lists of pages that may be stored to; a power of two.
-const BUCKETS: usize = 1 << 10;
+const BUCKETS: usize = 1 << 12;
 /// A list this long is cleared of what is stale or there twice before it grows.
 const BUCKET_MAX: usize = 16;
 /// Length in bytes of all entries.
@@ -77,26 +77,32 @@ pub(crate) struct Filled {
     writable: Vec<Vec<Place>>,
 }
 
-impl Default for Filled {
-    fn default() -> Self {
-        Filled {
-            halves: Halves::default(),
-            writable: vec![Vec::new(); BUCKETS],
-        }
-    }
-}
-
 fn bucket(host: u64) -> usize {
     index(Linear(host)) % BUCKETS
 }
 
 impl Filled {
-    /// Empties everything, filled or not.
-    pub(crate) fn reset(&mut self, region: &mut Region) {
-        *self = Filled::default();
-        for (n, entry) in region.tlb().iter_mut().enumerate() {
-            *entry = empty(n % ENTRIES);
+    /// The entries of a new region, which are zeros.
+    pub(crate) fn new(region: &mut Region) -> Filled {
+        let entries = region.tlb();
+        for space in 0..SPACES {
+            entries[space * ENTRIES] = empty(0);
         }
+        Filled {
+            halves: Halves::default(),
+            writable: vec![Vec::new(); BUCKETS],
+        }
+    }
+
+    /// Empties everything.
+    pub(crate) fn reset(&mut self, region: &mut Region) {
+        let entries = region.tlb();
+        for &(space, page) in self.halves.iter() {
+            let n = index(page);
+            entries[space as usize * ENTRIES + n] = empty(n);
+        }
+        self.halves.clear();
+        self.writable.iter_mut().for_each(Vec::clear);
     }
 
     /// Copies what the processor knows of `at`'s page.

@@ -251,7 +251,7 @@ const WINDOWED: Mode = Mode {
     ..MODE
 };
 /// What leads to the window of the address in the guest's `rsi`.
-const TO_WINDOW: [&str; 2] = ["shrx %rsp,%rsi,%r15", "mov 0x1900FE0(%rsp,%r15,8),%r15"];
+const TO_WINDOW: [&str; 2] = ["shrx %rsp,%rsi,%r15", "mov 0x2440FE0(%rsp,%r15,8),%r15"];
 
 #[test]
 fn by_a_window_memory_is_two_instructions_away_and_flags_stay() {
@@ -334,7 +334,7 @@ fn all_addresses_of_32_bit_code_have_one_window() {
     );
     let expected = [
         "lea 8(%rsi),%ecx",
-        "mov 0x1900FE0(%rsp),%r15",
+        "mov 0x2440FE0(%rsp),%r15",
         "mov (%rcx,%r15),%edx",
         "lea (%rdi,%rdx,4),%ecx",
         "mov %r10d,(%rcx,%r15)",
