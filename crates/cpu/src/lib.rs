@@ -11,6 +11,7 @@
 mod access;
 mod block;
 mod bus;
+mod by_page;
 mod cpuid;
 mod debug;
 mod descriptor;
@@ -38,6 +39,7 @@ pub mod xstate;
 
 pub use block::{Decoded, crossing, straight_line};
 pub use bus::{Bus, Refused, TscLine};
+pub use by_page::ByPage;
 pub use engine::{Count, Engine, Exit, Stepper, Until};
 pub use flags::Flags;
 pub use fpu::Fpu;

@@ -9,6 +9,8 @@
 use x86::{Linear, PAGE_BYTES, Physical};
 use zerocopy::FromZeros;
 
+use crate::by_page::ByPage;
+
 /// Whose rights an access has; each has its own part of the TLB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Space {
@@ -34,10 +36,6 @@ const SPACES: usize = 4;
 /// Entries of a space, a power of two: with pages of 4 KiB, 512 MiB. The host
 /// gives memory only for those that are used.
 const ENTRIES: usize = 1 << 17;
-/// Lists of entries that may be stored through; a power of two.
-const BUCKETS: usize = 1 << 12;
-/// A list this long is cleared of what is stale or there twice before it grows.
-const BUCKET_MAX: usize = 16;
 
 /// One translation. A tag is [`tag`] of the linear page, or [`NONE`].
 #[derive(Clone, Copy, Debug, FromZeros)]
@@ -81,12 +79,6 @@ const HIGH: usize = 1;
 /// Which half of all linear addresses `at` is in.
 fn half(at: Linear) -> usize {
     if at.is_low() { LOW } else { HIGH }
-}
-
-/// Which list of [`Tlb::writable`] a page is in.
-fn bucket(physical: Physical) -> usize {
-    // The conversion keeps the low bits, which are all that is used.
-    physical.page_number() as usize % BUCKETS
 }
 
 /// What a translation may be used for without another look.
@@ -166,9 +158,8 @@ pub struct Tlb {
     /// the upper; with [`LISTED_MAX`] of them, all entries may hold some. Some
     /// hold others by now.
     listed: [Vec<u32>; 2],
-    /// By physical page, modulo [`BUCKETS`]: the entries that may be stored
-    /// through. Some may not any more.
-    writable: Vec<Vec<usize>>,
+    /// The entries that may be stored through.
+    writable: ByPage,
     /// Since [`Tlb::take_dropped`] was last called; bounded, for an engine that
     /// never does.
     dropped: Dropped,
@@ -189,7 +180,7 @@ impl Tlb {
         Tlb {
             entries: entries.try_into().expect("the length is the type's"),
             listed: [Vec::new(), Vec::new()],
-            writable: vec![Vec::new(); BUCKETS],
+            writable: ByPage::default(),
             dropped: Dropped::default(),
             has_dropped: false,
         }
@@ -271,9 +262,10 @@ impl Tlb {
         let index = Self::index(space, linear);
         let entry = &mut self.entries[index];
         let same = entry.delta == delta && [entry.read, entry.write, entry.fetch].contains(&page);
+        let number = index as u32;
         let listed = &mut self.listed[half(linear)];
         if !same && listed.len() < LISTED_MAX {
-            listed.push(index as u32);
+            listed.push(number);
         }
         let is_new = leave.write && !(same && entry.write == page);
         let kept = if same {
@@ -289,25 +281,11 @@ impl Tlb {
             delta,
         };
         if is_new {
-            self.note_writable(index, physical);
-        }
-    }
-
-    /// Notes that `physical`'s page may be stored to through the entry `index`.
-    fn note_writable(&mut self, index: usize, physical: Physical) {
-        let place = bucket(physical);
-        let bucket = &mut self.writable[place];
-        if bucket.len() >= BUCKET_MAX && bucket.len() == bucket.capacity() {
             let entries = &self.entries;
-            bucket.retain(|&index| {
-                entries[index]
-                    .written()
-                    .is_some_and(|page| self::bucket(page) == place)
+            self.writable.add(physical, number, |number| {
+                entries[number as usize].written()
             });
-            bucket.sort_unstable();
-            bucket.dedup();
         }
-        bucket.push(index);
     }
 
     /// Drops everything.
@@ -315,7 +293,7 @@ impl Tlb {
         self.note(|dropped| dropped.all = true);
         self.empty(LOW, |_| true);
         self.empty(HIGH, |_| true);
-        self.writable.iter_mut().for_each(Vec::clear);
+        self.writable.clear();
     }
 
     /// Drops what is known of the lower half of all linear addresses.
@@ -389,14 +367,14 @@ impl Tlb {
         for half in [LOW, HIGH] {
             self.each_listed(half, |entry| entry.write = NONE);
         }
-        self.writable.iter_mut().for_each(Vec::clear);
+        self.writable.clear();
     }
 
     /// Takes back every leave to store to `physical`'s page.
     pub fn flush_writes_to(&mut self, physical: Physical) {
         self.note(|dropped| dropped.add_writes_to(physical.page()));
-        for &index in &self.writable[bucket(physical)] {
-            let entry = &mut self.entries[index];
+        for &index in self.writable.of(physical) {
+            let entry = &mut self.entries[index as usize];
             if entry.written() == Some(physical.page()) {
                 entry.write = NONE;
             }
@@ -420,7 +398,7 @@ mod tests {
     fn every_leave_to_store_to_a_page_is_taken_back() {
         let mut tlb = Tlb::new();
         let page = |n: u64| Linear(n * PAGE_BYTES);
-        let physical = |n: u64| Physical(n % 3 * BUCKETS as u64 * PAGE_BYTES);
+        let physical = |n: u64| Physical(n % 3 * 4096 * PAGE_BYTES);
         for _ in 0..4 {
             for n in 0..100 {
                 tlb.enter(Space::User, page(n), physical(n), ALL);
@@ -432,7 +410,6 @@ mod tests {
                 assert!(tlb.read(Space::User, page(n), 8).is_some());
             }
         }
-        assert!(tlb.writable[0].len() < 256);
     }
 
     #[test]

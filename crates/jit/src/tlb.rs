@@ -6,8 +6,8 @@
 //! `a - e.read + e.host`. An entry goes when the processor's soft TLB drops the
 //! page ([`cpu::Dropped`]).
 
-use cpu::{Cpu, Dropped, Space};
-use x86::{Linear, PAGE_BYTES};
+use cpu::{ByPage, Cpu, Dropped, Space};
+use x86::{Linear, PAGE_BYTES, Physical};
 
 use crate::frame::Region;
 use crate::halves::Halves;
@@ -22,10 +22,6 @@ pub(crate) const COUNT: usize = ENTRIES * SPACES;
 /// Pages remembered as filled at most; entries that took another's place count
 /// too.
 const FILLED_MAX: usize = COUNT;
-/// Lists of pages that may be stored to; a power of two.
-const BUCKETS: usize = 1 << 12;
-/// A list this long is cleared of what is stale or there twice before it grows.
-const BUCKET_MAX: usize = 16;
 /// Length in bytes of all entries.
 pub(crate) const BYTES: usize = COUNT * size_of::<Entry>();
 
@@ -73,12 +69,8 @@ type Place = (Space, Linear);
 #[derive(Debug)]
 pub(crate) struct Filled {
     halves: Halves<Place>,
-    /// By physical page, modulo [`BUCKETS`]: those that may be stored to.
-    writable: Vec<Vec<Place>>,
-}
-
-fn bucket(host: u64) -> usize {
-    index(Linear(host)) % BUCKETS
+    /// Those that may be stored to, by number.
+    writable: ByPage,
 }
 
 impl Filled {
@@ -90,7 +82,7 @@ impl Filled {
         }
         Filled {
             halves: Halves::default(),
-            writable: vec![Vec::new(); BUCKETS],
+            writable: ByPage::default(),
         }
     }
 
@@ -102,7 +94,7 @@ impl Filled {
             entries[space as usize * ENTRIES + n] = empty(n);
         }
         self.halves.clear();
-        self.writable.iter_mut().for_each(Vec::clear);
+        self.writable.clear();
     }
 
     /// Copies what the processor knows of `at`'s page.
@@ -136,16 +128,12 @@ impl Filled {
             reserved: 0,
         };
         if known.write && (before.write != page.0 || before.host != host) {
-            let writable = &mut self.writable[bucket(host)];
-            if writable.len() >= BUCKET_MAX && writable.len() == writable.capacity() {
-                writable.retain(|&(space, page)| {
-                    let entry = &entries[space as usize * ENTRIES + index(page)];
-                    entry.write == page.0 && bucket(entry.host) == bucket(host)
-                });
-                writable.sort_unstable_by_key(|&(space, page)| (space as u8, page.0));
-                writable.dedup();
-            }
-            writable.push((space, page));
+            let number = u32::try_from(place).expect("COUNT is far below");
+            self.writable.add(known.page, number, |number| {
+                let (number, entry) = (number as usize, entries[number as usize]);
+                let is_writable = entry.write != no_page(number % ENTRIES);
+                is_writable.then(|| Physical(entry.host.wrapping_sub(base)))
+            });
         }
     }
 
@@ -164,17 +152,16 @@ impl Filled {
                 let n = index(page);
                 entries[space as usize * ENTRIES + n].write = no_page(n);
             }
-            self.writable.iter_mut().for_each(Vec::clear);
+            self.writable.clear();
         }
         // lint: as in `fill`
         let base = cpu.ram.host_base().as_ptr().addr() as u64;
         for physical in &dropped.writes_to {
             let host = base.wrapping_add(physical.0);
-            for &(space, page) in &self.writable[bucket(host)] {
-                let n = index(page);
-                let entry = &mut entries[space as usize * ENTRIES + n];
+            for &number in self.writable.of(*physical) {
+                let entry = &mut entries[number as usize];
                 if entry.host == host {
-                    entry.write = no_page(n);
+                    entry.write = no_page(number as usize % ENTRIES);
                 }
             }
         }
