@@ -10,6 +10,7 @@ use x86::{Linear, PAGE_BYTES, Physical};
 use zerocopy::FromZeros;
 
 use crate::by_page::ByPage;
+use crate::marks::Marks;
 
 /// Whose rights an access has; each has its own part of the TLB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,9 +70,6 @@ impl Entry {
         (self.write != NONE).then(|| Physical(self.write.wrapping_add(self.delta)).page())
     }
 }
-
-/// Entries of a half of the linear addresses remembered at most.
-const LISTED_MAX: usize = ENTRIES;
 
 const LOW: usize = 0;
 const HIGH: usize = 1;
@@ -155,9 +153,8 @@ impl Dropped {
 pub struct Tlb {
     entries: Box<[Entry; SPACES * ENTRIES]>,
     /// The entries that pages of the lower half were entered in, and those of
-    /// the upper; with [`LISTED_MAX`] of them, all entries may hold some. Some
-    /// hold others by now.
-    listed: [Vec<u32>; 2],
+    /// the upper. Some hold others by now.
+    filled: [Marks; 2],
     /// The entries that may be stored through.
     writable: ByPage,
     /// Since [`Tlb::take_dropped`] was last called; bounded, for an engine that
@@ -179,7 +176,7 @@ impl Tlb {
         let entries = entries.into_boxed_slice();
         Tlb {
             entries: entries.try_into().expect("the length is the type's"),
-            listed: [Vec::new(), Vec::new()],
+            filled: [LOW, HIGH].map(|_| Marks::new(SPACES * ENTRIES)),
             writable: ByPage::default(),
             dropped: Dropped::default(),
             has_dropped: false,
@@ -262,10 +259,8 @@ impl Tlb {
         let index = Self::index(space, linear);
         let entry = &mut self.entries[index];
         let same = entry.delta == delta && [entry.read, entry.write, entry.fetch].contains(&page);
-        let number = index as u32;
-        let listed = &mut self.listed[half(linear)];
-        if !same && listed.len() < LISTED_MAX {
-            listed.push(number);
+        if !same {
+            self.filled[half(linear)].mark(index);
         }
         let is_new = leave.write && !(same && entry.write == page);
         let kept = if same {
@@ -282,7 +277,7 @@ impl Tlb {
         };
         if is_new {
             let entries = &self.entries;
-            self.writable.add(physical, number, |number| {
+            self.writable.add(physical, index as u32, |number| {
                 entries[number as usize].written()
             });
         }
@@ -291,43 +286,26 @@ impl Tlb {
     /// Drops everything.
     pub fn flush(&mut self) {
         self.note(|dropped| dropped.all = true);
-        self.empty(LOW, |_| true);
-        self.empty(HIGH, |_| true);
+        for filled in &mut self.filled {
+            filled.retain(0..SPACES * ENTRIES, |n| {
+                self.entries[n] = EMPTY;
+                false
+            });
+        }
         self.writable.clear();
     }
 
     /// Drops what is known of the lower half of all linear addresses.
     pub(crate) fn flush_low(&mut self) {
         self.note(|dropped| dropped.low = true);
-        // An empty entry's tags are low too; it stays empty.
-        self.empty(LOW, |entry| {
-            Linear(entry.read | entry.write | entry.fetch).is_low()
-        });
-    }
-
-    /// Empties the entries of a half, as far as they are `wanted`.
-    fn empty(&mut self, half: usize, wanted: impl Fn(&Entry) -> bool) {
-        self.each_listed(half, |entry| {
-            if wanted(entry) {
+        self.filled[LOW].retain(0..SPACES * ENTRIES, |n| {
+            let entry = &mut self.entries[n];
+            // An empty entry's tags are low too; it stays empty.
+            if Linear(entry.read | entry.write | entry.fetch).is_low() {
                 *entry = EMPTY;
             }
+            false
         });
-        self.listed[half].clear();
-    }
-
-    /// Calls `change` with all entries that may hold a page of a half, and
-    /// perhaps with others.
-    fn each_listed(&mut self, half: usize, change: impl FnMut(&mut Entry)) {
-        let listed = &self.listed[half];
-        if listed.len() < LISTED_MAX {
-            let entries = &mut self.entries;
-            let mut change = change;
-            listed
-                .iter()
-                .for_each(|&n| change(&mut entries[n as usize]));
-        } else {
-            self.entries.iter_mut().for_each(change);
-        }
     }
 
     /// Drops what is known of `linear`'s page.
@@ -342,21 +320,24 @@ impl Tlb {
     pub fn flush_range(&mut self, start: Linear, bytes: u64) {
         self.note(|dropped| dropped.add_range(start, bytes));
         let inside = |tag: u64| tag != NONE && tag.wrapping_sub(start.0) < bytes;
-        let drop = |entry: &mut Entry| {
-            if inside(entry.read) || inside(entry.write) || inside(entry.fetch) {
+        let first = Self::index(Space::Supervisor, start);
+        let count = usize::try_from(bytes / PAGE_BYTES).unwrap_or(ENTRIES);
+        let filled = &mut self.filled[half(start)];
+        let mut keep = |n: usize| {
+            let entry = &mut self.entries[n];
+            let goes = inside(entry.read) || inside(entry.write) || inside(entry.fetch);
+            if goes {
                 *entry = EMPTY;
             }
+            !goes
         };
-        let pages = bytes / PAGE_BYTES;
-        if pages > self.listed[half(start)].len() as u64 {
-            self.each_listed(half(start), drop);
-            return;
-        }
-        for page in 0..pages {
-            let index = Self::index(Space::Supervisor, start.plus(page * PAGE_BYTES));
-            for space in 0..SPACES {
-                drop(&mut self.entries[space * ENTRIES + index]);
-            }
+        let range = if first + count > ENTRIES {
+            0..ENTRIES
+        } else {
+            first..first + count
+        };
+        for space in (0..SPACES).map(|space| space * ENTRIES) {
+            filled.retain(space + range.start..space + range.end, &mut keep);
         }
     }
 
@@ -364,8 +345,11 @@ impl Tlb {
     /// is seen again.
     pub fn flush_writes(&mut self) {
         self.note(|dropped| dropped.writes = true);
-        for half in [LOW, HIGH] {
-            self.each_listed(half, |entry| entry.write = NONE);
+        for filled in &mut self.filled {
+            filled.retain(0..SPACES * ENTRIES, |n| {
+                self.entries[n].write = NONE;
+                true
+            });
         }
         self.writable.clear();
     }
@@ -414,7 +398,7 @@ mod tests {
 
     #[test]
     fn the_lower_half_goes_and_the_upper_stays_however_many_there_are() {
-        for count in [3, LISTED_MAX as u64 + 3] {
+        for count in [3, ENTRIES as u64 + 3] {
             let mut tlb = Tlb::new();
             let high = Linear(0xffff_8000_0000_0000 + (ENTRIES as u64 - 1) * PAGE_BYTES);
             tlb.enter(Space::Supervisor, high, Physical(0), ALL);

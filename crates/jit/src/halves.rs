@@ -35,11 +35,6 @@ impl<T> Halves<T> {
         self.0[..covered].iter_mut().flat_map(|half| half.drain(..))
     }
 
-    /// All that is in both.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().flatten()
-    }
-
     /// Empties both.
     pub(crate) fn clear(&mut self) {
         self.0.iter_mut().for_each(Vec::clear);

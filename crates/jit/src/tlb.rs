@@ -6,11 +6,10 @@
 //! `a - e.read + e.host`. An entry goes when the processor's soft TLB drops the
 //! page ([`cpu::Dropped`]).
 
-use cpu::{ByPage, Cpu, Dropped, Space};
+use cpu::{ByPage, Cpu, Dropped, Marks};
 use x86::{Linear, PAGE_BYTES, Physical};
 
 use crate::frame::Region;
-use crate::halves::Halves;
 
 /// Entries of a space; a power of two. As many as the soft TLB has.
 pub(crate) const ENTRIES: usize = 1 << 17;
@@ -19,9 +18,6 @@ pub(crate) const ENTRIES: usize = 1 << 17;
 const SPACES: usize = 3;
 /// All entries.
 pub(crate) const COUNT: usize = ENTRIES * SPACES;
-/// Pages remembered as filled at most; entries that took another's place count
-/// too.
-const FILLED_MAX: usize = COUNT;
 /// Length in bytes of all entries.
 pub(crate) const BYTES: usize = COUNT * size_of::<Entry>();
 
@@ -60,16 +56,13 @@ fn index(at: Linear) -> usize {
     (at.0 / PAGE_BYTES) as usize % ENTRIES
 }
 
-/// A filled entry.
-type Place = (Space, Linear);
-
-/// Which entries are filled, so that emptying costs what filling did. Entries
-/// that have since been taken by other pages are still named; that costs time
-/// only.
+/// Which entries are filled, so that emptying costs what filling did.
 #[derive(Debug)]
 pub(crate) struct Filled {
-    halves: Halves<Place>,
-    /// Those that may be stored to, by number.
+    /// By pages of the lower half of all linear addresses, and of the upper. Some
+    /// were taken by others since.
+    halves: [Marks; 2],
+    /// Those that may be stored to.
     writable: ByPage,
 }
 
@@ -81,7 +74,7 @@ impl Filled {
             entries[space * ENTRIES] = empty(0);
         }
         Filled {
-            halves: Halves::default(),
+            halves: [(); 2].map(|()| Marks::new(COUNT)),
             writable: ByPage::default(),
         }
     }
@@ -89,11 +82,9 @@ impl Filled {
     /// Empties everything.
     pub(crate) fn reset(&mut self, region: &mut Region) {
         let entries = region.tlb();
-        for &(space, page) in self.halves.iter() {
-            let n = index(page);
-            entries[space as usize * ENTRIES + n] = empty(n);
-        }
-        self.halves.clear();
+        self.halves
+            .iter_mut()
+            .for_each(|half| empty_all(half, entries));
         self.writable.clear();
     }
 
@@ -107,9 +98,6 @@ impl Filled {
             return;
         };
         let page = at.page();
-        if self.halves.of(page).len() >= FILLED_MAX {
-            self.reset(region);
-        }
         let n = index(page);
         // lint: what translated code adds to an offset; the guest never sees it
         let base = cpu.ram.host_base().as_ptr().addr() as u64;
@@ -117,9 +105,7 @@ impl Filled {
         let entries = region.tlb();
         let place = space as usize * ENTRIES + n;
         let before = entries[place];
-        if before.read != page.0 && before.write != page.0 {
-            self.halves.of_mut(page).push((space, page));
-        }
+        self.halves[half(page)].mark(place);
         let tag = |granted: bool| if granted { page.0 } else { no_page(n) };
         entries[place] = Entry {
             read: tag(known.read),
@@ -140,17 +126,22 @@ impl Filled {
     /// Drops what `dropped` covers.
     pub(crate) fn drop(&mut self, region: &mut Region, cpu: &Cpu, dropped: &Dropped) {
         let entries = region.tlb();
-        for (space, page) in self.halves.take(dropped) {
-            let n = index(page);
-            entries[space as usize * ENTRIES + n] = empty(n);
+        let [low, high] = &mut self.halves;
+        if dropped.all || dropped.low {
+            empty_all(low, entries);
+        }
+        if dropped.all {
+            empty_all(high, entries);
         }
         for &(start, bytes) in &dropped.ranges {
             self.drop_range(entries, start, bytes);
         }
         if dropped.writes {
-            for &(space, page) in self.halves.iter() {
-                let n = index(page);
-                entries[space as usize * ENTRIES + n].write = no_page(n);
+            for half in &mut self.halves {
+                half.retain(0..COUNT, |n| {
+                    entries[n].write = no_page(n % ENTRIES);
+                    true
+                });
             }
             self.writable.clear();
         }
@@ -168,28 +159,39 @@ impl Filled {
     }
 
     /// Drops the pages in `start..start + bytes`.
-    fn drop_range(&self, entries: &mut [Entry; COUNT], start: Linear, bytes: u64) {
-        let pages = bytes / PAGE_BYTES;
-        let filled = self.halves.of(start);
-        if pages > filled.len() as u64 {
-            for &(space, page) in filled {
-                if page.0.wrapping_sub(start.0) < bytes {
-                    let n = index(page);
-                    entries[space as usize * ENTRIES + n] = empty(n);
+    fn drop_range(&mut self, entries: &mut [Entry; COUNT], start: Linear, bytes: u64) {
+        let first = index(start);
+        let count = usize::try_from(bytes / PAGE_BYTES).unwrap_or(ENTRIES);
+        let range = if first + count > ENTRIES {
+            0..ENTRIES
+        } else {
+            first..first + count
+        };
+        let inside = |page: u64| page.wrapping_sub(start.0) < bytes;
+        for space in (0..SPACES).map(|space| space * ENTRIES) {
+            self.halves[half(start)].retain(space + range.start..space + range.end, |n| {
+                let entry = &mut entries[n];
+                let goes = inside(entry.read) || inside(entry.write);
+                if goes {
+                    *entry = empty(n % ENTRIES);
                 }
-            }
-            return;
-        }
-        for page in (0..pages).map(|n| start.plus(n * PAGE_BYTES)) {
-            let n = index(page);
-            for space in 0..SPACES {
-                let entry = &mut entries[space * ENTRIES + n];
-                if entry.read == page.0 || entry.write == page.0 {
-                    *entry = empty(n);
-                }
-            }
+                !goes
+            });
         }
     }
+}
+
+/// Empties the entries of a half.
+fn empty_all(half: &mut Marks, entries: &mut [Entry; COUNT]) {
+    half.retain(0..COUNT, |n| {
+        entries[n] = empty(n % ENTRIES);
+        false
+    });
+}
+
+/// Which half of all linear addresses `at` is in.
+fn half(at: Linear) -> usize {
+    usize::from(!at.is_low())
 }
 
 #[cfg(test)]
