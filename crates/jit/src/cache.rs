@@ -90,11 +90,12 @@ impl Mode {
         })
     }
 
-    /// The same with windows, if they are `on` and it is code that can have them:
-    /// that of programs.
+    /// The same with windows, if they are `on`.
     pub(crate) fn with_windows(self, on: bool) -> Mode {
-        let windowed = on && self.space == Space::User as u8;
-        Mode { windowed, ..self }
+        Mode {
+            windowed: on,
+            ..self
+        }
     }
 
     /// Length in bytes of what one PUSH or CALL stores.
@@ -106,7 +107,9 @@ impl Mode {
     /// from it in nothing but what seldom changes: those don't share it at a
     /// time.
     pub(crate) fn part(self) -> usize {
-        match (self.narrow, self.windowed) {
+        // A kernel that has windows goes on having them.
+        let windowed = self.windowed && self.space == Space::User as u8;
+        match (self.narrow, windowed) {
             (false, false) => usize::from(self.space),
             (true, false) => NARROW_PART,
             (false, true) => WINDOWED_PART,

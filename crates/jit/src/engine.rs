@@ -19,7 +19,7 @@ use crate::slow::{Context, Left, see_dropped, slow, take_over};
 use crate::statistics::Statistics;
 use crate::tlb::Filled;
 use crate::translate::{self, Line};
-use crate::window::Windows;
+use crate::window::{Ages, Windows};
 
 /// Why there is no translator.
 #[derive(Debug, thiserror::Error)]
@@ -62,13 +62,13 @@ impl Jit {
         Jit::with(EAGER_CODE_BYTES, 1, EAGER_AGE)
     }
 
-    fn with(code_bytes: usize, hot: u8, age: u64) -> Result<Jit, Error> {
+    fn with(code_bytes: usize, hot: u8, ages: Ages) -> Result<Jit, Error> {
         let mut code = Code::new(code_bytes)?;
         let routines = Routines::write(&mut code);
         let mut region = Region::new()?;
         let filled = Filled::new(&mut region);
         fault::install();
-        let mut windows = Windows::new(age);
+        let mut windows = Windows::new(ages);
         windows.reset(&mut region);
         let mut blocks = Blocks::default();
         blocks.reset_jumps(&mut region);
@@ -242,7 +242,7 @@ impl Jit {
         let block = self.blocks.get(id).expect("it was just found");
         let (mode, entry) = (block.key.mode, block.entries.plain);
         if mode.windowed {
-            self.windows.settle(&mut self.region);
+            self.windows.settle(&mut self.region, cpu.space);
         }
         let start = self.code.address(entry);
         self.code.make_ready();
@@ -500,7 +500,7 @@ impl Engine for Jit {
     }
 
     fn counts(&self) -> Vec<Count> {
-        self.statistics.counts(&self.sites, self.windows.shown)
+        self.statistics.counts(&self.sites, self.windows.shown())
     }
 }
 
@@ -517,10 +517,17 @@ struct Heat {
 const HEATS: usize = 1 << 16;
 /// [`Heat::hot`] of a translator in use.
 const HOT: u8 = 3;
-/// An address space has windows when so many branches have retired in it.
-const AGE: u64 = 1 << 22;
+/// An address space has windows when so many branches have retired in it; all of a
+/// kernel's code is translated anew for them, so that a start is better without.
+const AGE: Ages = Ages {
+    program: 1 << 22,
+    kernel: 1 << 29,
+};
 /// The same of an eager translator.
-const EAGER_AGE: u64 = 100;
+const EAGER_AGE: Ages = Ages {
+    program: 100,
+    kernel: 100,
+};
 /// Length in bytes of an eager translator's code memory: some hundred blocks.
 const EAGER_CODE_BYTES: usize = 512 << 10;
 

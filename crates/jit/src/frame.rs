@@ -3,7 +3,7 @@
 //! `rsp` points into.
 //!
 //! ```text
-//! guard page | host stack of helpers | Frame | mapped | fast TLB | jump cache | chunks
+//! guard page | host stack of helpers | Frame | mapped | fast TLB | jump cache | chunks, twice
 //!                                    ^ rsp
 //! ```
 //!
@@ -150,8 +150,10 @@ pub(crate) mod at {
     pub(crate) const XMM: i32 = disp(offset_of!(Frame, xmm));
     pub(crate) const MXCSR: i32 = disp(offset_of!(Frame, mxcsr));
     pub(crate) const HOST_MXCSR: i32 = disp(offset_of!(Frame, host_mxcsr));
-    /// Where the windows are.
-    pub(crate) const CHUNKS: i32 = disp(CHUNKS_FROM);
+    /// Where the windows of `side` are.
+    pub(crate) const fn chunks(side: window::Side) -> i32 {
+        disp(CHUNKS_FROM + side.table_offset())
+    }
     /// Where pages are mapped.
     pub(crate) const MAPPED: i32 = disp(MAPPED_FROM);
     /// The fast TLB.
@@ -257,11 +259,11 @@ impl Region {
         unsafe { self.frame().byte_add(at::TLB_FROM).cast().as_mut() }
     }
 
-    /// Where the windows are: [`crate::window::Windows`]'s table. What to add to
-    /// an address, by its chunk.
-    pub(crate) fn chunks(&mut self) -> &mut [u64; window::CHUNKS] {
+    /// Where the windows of `side` are: what to add to an address, by its chunk.
+    pub(crate) fn chunks(&mut self, side: window::Side) -> &mut [u64; window::CHUNKS] {
+        let from = at::CHUNKS_FROM + side.table_offset();
         // SAFETY: as for `tlb`.
-        unsafe { self.frame().byte_add(at::CHUNKS_FROM).cast().as_mut() }
+        unsafe { self.frame().byte_add(from).cast().as_mut() }
     }
 
     /// Where pages are mapped: [`crate::mapped::Mapped`]'s table.

@@ -42,6 +42,8 @@ pub(crate) enum Site {
         block_offset: u16,
         /// What it looked up.
         operand: Operand,
+        /// By a window, not by the fast TLB.
+        by_window: bool,
         /// It ends its block: it sets `rip` itself.
         is_last: bool,
     },

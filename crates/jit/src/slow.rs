@@ -127,6 +127,7 @@ impl Context<'_> {
             block: id,
             block_offset,
             operand,
+            by_window,
             is_last,
             ..
         } = called
@@ -134,8 +135,8 @@ impl Context<'_> {
             unreachable!("bug: translated code called the helper at a jump's site");
         };
         self.statistics.hit(site);
-        if self.mode.windowed && *operand != Operand::None {
-            self.windows.miss(site, *id, self.cpu.branches);
+        if *by_window {
+            self.windows.miss(self.cpu, site, *id);
         }
         let block = base.wrapping_add(u64::from(*block_offset));
         let cpu = &mut *self.cpu;
@@ -159,11 +160,11 @@ impl Context<'_> {
         }
         self.see_dropped();
         if self.mode.windowed {
-            self.windows.settle(self.region);
+            self.windows.settle(self.region, self.cpu.space);
         }
         if let Some(at) = at {
             self.filled.fill(self.region, self.cpu, at);
-            if self.mode.windowed {
+            if *by_window {
                 self.windows.fill(self.region, self.cpu, at);
             }
         }
@@ -210,7 +211,7 @@ impl Context<'_> {
         self.statistics.went_on += 1;
         self.mode = mode;
         if mode.windowed {
-            self.windows.settle(self.region);
+            self.windows.settle(self.region, self.cpu.space);
         }
         self.give_back();
         let frame = self.frame();

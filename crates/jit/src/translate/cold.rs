@@ -88,8 +88,8 @@ impl Translator<'_> {
         is_last: bool,
         missed: impl Into<Missed>,
     ) -> Slow {
-        let site = self.slow_site(decoded, operand, is_last);
         let missed = missed.into();
+        let site = self.slow_site(decoded, operand, missed.faults.is_some(), is_last);
         let n = self.cold.len();
         let flags = if missed.faults.is_some() {
             self.ahead = Some(n);

@@ -22,7 +22,7 @@ mod window;
 mod word;
 mod x87;
 
-use cpu::Decoded;
+use cpu::{Decoded, Space};
 use iced_x86::{Encoder, InstructionInfoFactory, Mnemonic, OpKind};
 use x86::{PAGE_BYTES, Physical};
 
@@ -69,7 +69,9 @@ pub(crate) fn translate(
 ) -> Block {
     let second = line.second;
     let ended = line.ended;
-    let has_windows = key.mode.windowed && !line.roams;
+    // A kernel whose user pages are open reaches for those, most of the time.
+    let is_open = key.mode.space == Space::SupervisorAc as u8;
+    let has_windows = key.mode.windowed && !line.roams && !is_open;
     let far = line.far;
     let line = &line.insns[..];
     let mut info = InstructionInfoFactory::new();
@@ -314,7 +316,7 @@ impl Translator<'_> {
 
     /// The interpreter executes the instruction, always.
     fn interpret(&mut self, decoded: &Decoded, is_last: bool) {
-        let site = self.slow_site(decoded, Operand::None, is_last);
+        let site = self.slow_site(decoded, Operand::None, false, is_last);
         self.call_helper(site);
     }
 
@@ -324,17 +326,23 @@ impl Translator<'_> {
         self.flags = Where::Both;
     }
 
-    /// The helper executes a PUSH, a POP or a RET.
+    /// The helper executes a PUSH, a POP or a RET, which windows were missed for.
     fn by_helper(&mut self, decoded: &Decoded) {
         let (operand, is_last) = match decoded.insn.mnemonic() {
             Mnemonic::Push => (Operand::Push, false),
             mnemonic => (Operand::Pop, mnemonic == Mnemonic::Ret),
         };
-        let site = self.slow_site(decoded, operand, is_last);
+        let site = self.slow_site(decoded, operand, true, is_last);
         self.call_helper(site);
     }
 
-    fn slow_site(&mut self, decoded: &Decoded, operand: Operand, is_last: bool) -> SiteId {
+    fn slow_site(
+        &mut self,
+        decoded: &Decoded,
+        operand: Operand,
+        by_window: bool,
+        is_last: bool,
+    ) -> SiteId {
         let block_offset = u16::try_from(self.offset).expect("an offset in a page");
         self.sites.add(Site::Slow {
             op: decoded.op.clone(),
@@ -342,6 +350,7 @@ impl Translator<'_> {
             block: self.id,
             block_offset,
             operand,
+            by_window,
             is_last,
         })
     }

@@ -96,6 +96,8 @@ impl Translator<'_> {
         self.asm
             .store_constant(Mem::frame(at::SPACE), i32::from(space as u8));
         self.key.mode.space = space as u8;
+        // What leads to a window leads to one of these rights.
+        self.has_windows = false;
     }
 
     fn swap_gs(&mut self) {

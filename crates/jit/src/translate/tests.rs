@@ -422,3 +422,28 @@ fn text_is_read_before_its_length_takes_the_flags_place() {
     ];
     assert!(found.windows(5).any(|w| w == expected), "{found:?}");
 }
+
+#[test]
+fn a_kernel_s_windows_are_others_and_none_of_its_user_pages() {
+    // mov rdx, [rsi]; stac; mov rcx, [rsi]; clac; mov rdi, [rsi]; jmp .
+    let guest = [
+        0x48, 0x8b, 0x16, 0x0f, 0x01, 0xcb, 0x48, 0x8b, 0x0e, 0x0f, 0x01, 0xca, 0x48, 0x8b, 0x3e,
+        0xeb, 0xfe,
+    ];
+    let mode = Mode {
+        space: Space::Supervisor as u8,
+        smap: true,
+        ..WINDOWED
+    };
+    let found = text_in(mode, &guest);
+    let expected = [
+        TO_WINDOW[0],
+        // A mebibyte behind the programs' table.
+        "mov 0x2540FE0(%rsp,%r15,8),%r15",
+        "mov (%rsi,%r15),%rdx",
+    ];
+    assert_eq!(found[..3], expected, "{found:?}");
+    let by_window = found.iter().filter(|line| line.starts_with("shrx "));
+    let by_tlb = found.iter().filter(|line| line.starts_with("sub "));
+    assert_eq!((by_window.count(), by_tlb.count()), (1, 2), "{found:?}");
+}

@@ -10,6 +10,7 @@ use super::cold::Missed;
 use crate::asm::Mem;
 use crate::frame::at;
 use crate::register::{ADDRESS, FRAME, Host, INDEX};
+use crate::window::Side;
 
 /// What an address is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +45,12 @@ impl Translator<'_> {
     /// window. Leaves flags alone.
     fn lead_to_window(&mut self, base: Host) {
         if self.key.mode.narrow {
-            self.asm.load(INDEX, Mem::frame(at::CHUNKS));
+            self.asm.load(INDEX, Mem::frame(at::chunks(Side::User)));
             return;
         }
         self.asm.shrx(INDEX, base, FRAME);
-        let to_host = Mem::indexed(Some(FRAME), INDEX, 3, at::CHUNKS);
+        let chunks = at::chunks(Side::of_number(self.key.mode.space));
+        let to_host = Mem::indexed(Some(FRAME), INDEX, 3, chunks);
         self.asm.load(INDEX, to_host);
     }
 

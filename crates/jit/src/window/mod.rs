@@ -1,20 +1,24 @@
-//! Windows: the guest's user space once more, in the host's own address space,
-//! so that the host's MMU does for translated code what else a lookup would.
+//! Windows: the guest's memory once more, in the host's own address space, so that
+//! the host's MMU does for translated code what else a lookup would.
 //!
-//! The linear addresses are cut into chunks of 4 GiB. A chunk that a program
-//! uses gets a window: as much of the host's address space, in which the pages
-//! that the processor's soft TLB knows are mapped, at the same offsets and with
-//! the same rights. Linear address `a` is then found at host address
-//! `a + chunks[a >> 32]`, by two instructions that touch no flags; 32-bit code has
-//! to do with the first chunk only. What isn't mapped there faults; the signal's
-//! handler ([`crate::fault`]) leads to the helper, which maps it.
+//! The linear addresses are cut into chunks of 4 GiB. A chunk that code uses gets
+//! a window: as much of the host's address space, in which the pages that the
+//! processor's soft TLB knows are mapped, at the same offsets and with the same
+//! rights. Linear address `a` is then found at host address `a + chunks[a >> 32]`,
+//! by two instructions that touch no flags; 32-bit code has to do with the first
+//! chunk only. What isn't mapped there faults; the signal's handler
+//! ([`crate::fault`]) leads to the helper, which maps it.
 //!
-//! The law: no linear address leads anywhere but into a window.
-//! - A chunk of user space that has no window has [`NONE`], which leads from
-//!   every address in it to one that isn't canonical. So have the two chunks
-//!   from which a displacement may reach into user space.
+//! Programs and the kernel have windows of their own, with a table each: of what
+//! the [`Side`] may reach.
+//!
+//! The law: by either table no linear address leads anywhere but into a window.
+//! - A chunk of the lower half that has no window has [`NONE`], which leads from
+//!   every address in it to one that isn't canonical. So have the two chunks from
+//!   which a displacement may reach into the lower half.
 //! - All others have 0. An address there is none that the host has for user
-//!   code, or isn't canonical.
+//!   code, or isn't canonical. Or they are where the other table has something;
+//!   they are of addresses that are far from canonical ones then, and stay so.
 //! - Around each window nothing is mapped for as far as a displacement reaches,
 //!   so that it is enough to look at the chunk of a base register. (32-bit code
 //!   computes its addresses, which wrap, before it looks.)
@@ -23,10 +27,10 @@
 //! when code that has windows goes on; and what has faulted has stored nothing that
 //! the interpreter wouldn't, which does it again.
 //!
-//! A page costs some microseconds to show. So it is done only for programs that
-//! have run for a while, and code that reaches for ever new pages is left to
-//! the fast TLB ([`worth`]). Windows show one address space: a change of it closes
-//! them.
+//! A page costs some microseconds to show. So it is done only for address spaces
+//! that have been there for a while, and code that reaches for ever new pages is
+//! left to the fast TLB ([`worth`]). A change of the address space closes a
+//! program's windows; the kernel's stay as long as its half stays the same.
 
 mod reserved;
 mod worth;
@@ -50,25 +54,90 @@ const CHUNK_BYTES: u64 = 1 << CHUNK_BITS;
 pub(crate) const CHUNKS: usize = 1 << (64 - CHUNK_BITS);
 /// Chunks of the lower half of the canonical addresses.
 const USER_CHUNKS: usize = 1 << (47 - CHUNK_BITS);
+/// Length in bytes of the lower half of all addresses.
+const LOW_BYTES: u64 = 1 << 63;
 /// The other chunks from which a displacement reaches into those.
 const EDGES: [usize; 2] = [USER_CHUNKS, CHUNKS - 1];
-/// Length in bytes of the table of chunks. All but a few of its pages are never
+/// How far the tables of chunks are apart, in bytes: where one has something, the
+/// other has it for addresses that aren't canonical.
+const APART: usize = 1 << 20;
+/// Length in bytes of both tables of chunks. All but a few of their pages are never
 /// written, and take no memory.
-pub(crate) const BYTES: usize = CHUNKS * size_of::<u64>();
-/// What leads from every address of user space and at its edges to one that isn't
-/// canonical.
+pub(crate) const BYTES: usize = CHUNKS * size_of::<u64>() + APART;
+/// What leads from every canonical address, and from those next to them, to one
+/// that isn't canonical.
 const NONE: u64 = 1 << 62;
-/// Windows: a program has its text, its heap, its libraries and its stack in four
-/// chunks, or a few more.
+/// Windows of a side: a program has its text, its heap, its libraries and its stack
+/// in four chunks, or a few more; a kernel its text, all of memory, stacks, and what
+/// it knows of pages.
 const WINDOWS: usize = 16;
-/// Pages shown at most: Linux gives a process some 65,000 mappings.
-const PAGES_MAX: usize = 24_000;
 /// Pages that are shown with a neighbour at most, on either side.
 const AROUND: usize = 128;
 /// With more ranges to be hidden than this, everything is.
 const DUE_MAX: usize = 1 << 12;
 /// Length in bytes of the longest access.
 const ACCESS_BYTES_MAX: u64 = 32;
+
+/// Who sees through windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Programs: the lower half of the addresses.
+    User,
+    /// The kernel: both halves, of the lower what SMAP doesn't forbid it.
+    Kernel,
+}
+
+impl Side {
+    /// Of code with the rights of `space`.
+    const fn of(space: Space) -> Side {
+        if space.is_user() {
+            Side::User
+        } else {
+            Side::Kernel
+        }
+    }
+
+    /// The same, by the space's number.
+    pub(crate) const fn of_number(space: u8) -> Side {
+        if space == Space::User as u8 {
+            Side::User
+        } else {
+            Side::Kernel
+        }
+    }
+
+    /// Whose rights its windows show.
+    const fn space(self) -> Space {
+        match self {
+            Side::User => Space::User,
+            Side::Kernel => Space::Supervisor,
+        }
+    }
+
+    /// Where its table of chunks begins, in bytes from the first.
+    pub(crate) const fn table_offset(self) -> usize {
+        match self {
+            Side::User => 0,
+            Side::Kernel => APART,
+        }
+    }
+
+    /// Pages shown at most. Linux gives a process some 65,000 mappings, and what
+    /// lies alone takes two.
+    const fn pages_max(self) -> usize {
+        match self {
+            Side::User => 24_000,
+            Side::Kernel => 8_000,
+        }
+    }
+
+    /// The chunk of an address that it may have a window for.
+    fn chunk(self, at: u64) -> Option<usize> {
+        let chunk = usize::try_from(at >> CHUNK_BITS).ok()?;
+        let is_high = self == Side::Kernel && chunk >= CHUNKS - USER_CHUNKS;
+        (chunk < USER_CHUNKS || is_high).then_some(chunk)
+    }
+}
 
 /// What a window shows at a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,9 +147,10 @@ struct View {
 }
 
 impl View {
-    /// What is to be shown at `page`, as far as the processor knows.
-    fn of(cpu: &Cpu, page: Linear) -> Option<View> {
-        let known = cpu.tlb.known(Space::User, page)?;
+    /// What is to be shown at `page` with the rights of `space`, as far as the
+    /// processor knows.
+    fn of(cpu: &Cpu, space: Space, page: Linear) -> Option<View> {
+        let known = cpu.tlb.known(space, page)?;
         known.read.then_some(View {
             page: known.page,
             write: known.write,
@@ -115,12 +185,94 @@ impl Default for Due {
     }
 }
 
+/// An address space is worth windows when so many branches have retired in it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ages {
+    /// A program's half.
+    pub(crate) program: u64,
+    /// The kernel's, which all share.
+    pub(crate) kernel: u64,
+}
+
 /// All windows.
 #[derive(Debug)]
-pub(crate) struct Windows {
+pub(crate) struct Windows([Wall; 2]);
+
+impl Windows {
+    /// None open.
+    pub(crate) fn new(ages: Ages) -> Windows {
+        let Ages { program, kernel } = ages;
+        Windows([
+            Wall::new(Side::User, program),
+            Wall::new(Side::Kernel, kernel),
+        ])
+    }
+
+    fn of(&mut self, space: Space) -> &mut Wall {
+        &mut self.0[Side::of(space) as usize]
+    }
+
+    /// Whether there can be windows for the code in execution, and it is worth them.
+    pub(crate) fn are_on(&self, cpu: &Cpu) -> bool {
+        self.0[Side::of(cpu.space) as usize].is_on(cpu)
+    }
+
+    /// Counts that `site` in block `id` has missed.
+    pub(crate) fn miss(&mut self, cpu: &Cpu, site: SiteId, id: BlockId) {
+        self.of(cpu.space).worth.miss(site, id, cpu.branches);
+    }
+
+    /// The blocks that had better have no windows, since the last call.
+    pub(crate) fn take_roaming(&mut self) -> Vec<BlockId> {
+        let [user, kernel] = &mut self.0;
+        let mut roaming = user.worth.take_roaming();
+        roaming.append(&mut kernel.worth.take_roaming());
+        roaming
+    }
+
+    /// All sites are forgotten.
+    pub(crate) fn forget_sites(&mut self) {
+        self.0.iter_mut().for_each(|wall| wall.worth.forget_sites());
+    }
+
+    /// How many pages were shown so far.
+    pub(crate) fn shown(&self) -> u64 {
+        self.0.iter().map(|wall| wall.shown).sum()
+    }
+
+    /// Shows what the processor knows of `at`'s page, of the next where an access
+    /// at `at` may reach into it, and of the neighbours that one mapping holds.
+    pub(crate) fn fill(&mut self, region: &mut Region, cpu: &Cpu, at: Linear) {
+        self.of(cpu.space).fill(region, cpu, at);
+    }
+
+    /// Notes that what `dropped` covers is no longer to be shown: not after
+    /// [`Windows::settle`]. `branches`: how many have retired.
+    pub(crate) fn drop(&mut self, dropped: &Dropped, branches: u64) {
+        self.0
+            .iter_mut()
+            .for_each(|wall| wall.drop(dropped, branches));
+    }
+
+    /// Stops showing to code with the rights of `space` what was dropped. To be
+    /// called before such code that has windows goes on.
+    pub(crate) fn settle(&mut self, region: &mut Region, space: Space) {
+        self.of(space).settle(region);
+    }
+
+    /// Closes all windows, and makes the tables anew.
+    pub(crate) fn reset(&mut self, region: &mut Region) {
+        self.0.iter_mut().for_each(|wall| wall.reset(region));
+    }
+}
+
+/// The windows of one side.
+#[derive(Debug)]
+struct Wall {
+    side: Side,
     /// `None`: the host gives none, or has no BMI2.
     reserved: Option<Reserved>,
-    /// The chunk that each shows.
+    /// The chunk that each window shows.
     chunks: [Option<usize>; WINDOWS],
     /// What is shown, by linear page.
     views: BTreeMap<u64, View>,
@@ -130,14 +282,13 @@ pub(crate) struct Windows {
     due: Due,
     worth: Worth,
     /// How many pages were shown so far.
-    pub(crate) shown: u64,
+    shown: u64,
 }
 
-impl Windows {
-    /// None open. `age`: an address space is worth windows when so many branches
-    /// have retired in it.
-    pub(crate) fn new(age: u64) -> Windows {
-        Windows {
+impl Wall {
+    fn new(side: Side, age: u64) -> Wall {
+        Wall {
+            side,
             reserved: silicon::has_bmi2().then(Reserved::new).flatten(),
             chunks: [None; WINDOWS],
             views: BTreeMap::new(),
@@ -148,29 +299,11 @@ impl Windows {
         }
     }
 
-    /// Whether there can be windows, and the present address space is worth them.
-    pub(crate) fn are_on(&self, cpu: &Cpu) -> bool {
+    fn is_on(&self, cpu: &Cpu) -> bool {
         self.reserved.is_some() && self.worth.are_on(cpu.branches) && cpu.ram.file().is_some()
     }
 
-    /// Counts that `site` in block `id` has missed.
-    pub(crate) fn miss(&mut self, site: SiteId, id: BlockId, branches: u64) {
-        self.worth.miss(site, id, branches);
-    }
-
-    /// The blocks that had better have no windows, since the last call.
-    pub(crate) fn take_roaming(&mut self) -> Vec<BlockId> {
-        self.worth.take_roaming()
-    }
-
-    /// All sites are forgotten.
-    pub(crate) fn forget_sites(&mut self) {
-        self.worth.forget_sites();
-    }
-
-    /// Shows what the processor knows of `at`'s page, of the next where an access
-    /// at `at` may reach into it, and of the neighbours that one mapping holds.
-    pub(crate) fn fill(&mut self, region: &mut Region, cpu: &Cpu, at: Linear) {
+    fn fill(&mut self, region: &mut Region, cpu: &Cpu, at: Linear) {
         let first = at.page();
         let last = at.plus(ACCESS_BYTES_MAX - 1).page();
         self.fill_around(region, cpu, first);
@@ -183,7 +316,7 @@ impl Windows {
         let Some((first, views)) = self.wanted_around(cpu, page) else {
             return;
         };
-        if self.views.len() + views.len() > PAGES_MAX {
+        if self.views.len() + views.len() > self.side.pages_max() {
             self.close(region);
         }
         if let Some(window) = self.window_of(region, first)
@@ -197,8 +330,10 @@ impl Windows {
     /// What is to be shown at `page` and isn't, and at its neighbours in the same
     /// chunk as far as one mapping can hold them; and the first of these pages.
     fn wanted_around(&self, cpu: &Cpu, page: Linear) -> Option<(Linear, Vec<View>)> {
-        let wanted =
-            |page: Linear| View::of(cpu, page).filter(|view| self.views.get(&page.0) != Some(view));
+        let wanted = |page: Linear| {
+            let view = View::of(cpu, self.side.space(), page)?;
+            (self.views.get(&page.0) != Some(&view)).then_some(view)
+        };
         let begins_chunk = |page: Linear| page.0.is_multiple_of(CHUNK_BYTES);
         let mut views = vec![wanted(page)?];
         let mut first = page;
@@ -224,7 +359,7 @@ impl Windows {
 
     /// The window of `page`'s chunk; opened, if there is one left.
     fn window_of(&mut self, region: &mut Region, page: Linear) -> Option<usize> {
-        let chunk = chunk(page.0)?;
+        let chunk = self.side.chunk(page.0)?;
         let has = |wanted| self.chunks.iter().position(|&chunk| chunk == wanted);
         if let Some(window) = has(Some(chunk)) {
             return Some(window);
@@ -234,7 +369,7 @@ impl Windows {
         let start = self.reserved.as_ref()?.start(window);
         // lint: what translated code adds to an address; the guest never sees it
         let host = start.as_ptr().addr() as u64;
-        region.chunks()[chunk] = host.wrapping_sub((chunk as u64) << CHUNK_BITS);
+        region.chunks(self.side)[chunk] = host.wrapping_sub((chunk as u64) << CHUNK_BITS);
         Some(window)
     }
 
@@ -264,10 +399,10 @@ impl Windows {
     }
 
     /// Notes that what `dropped` covers is no longer to be shown: not after
-    /// [`Windows::settle`]. A process that ends drops page after page, and then
-    /// everything. `branches`: how many have retired.
-    pub(crate) fn drop(&mut self, dropped: &Dropped, branches: u64) {
-        if dropped.all || dropped.low {
+    /// [`Wall::settle`]. A process that ends drops page after page, and then
+    /// everything.
+    fn drop(&mut self, dropped: &Dropped, branches: u64) {
+        if dropped.all || dropped.low && self.side == Side::User {
             self.worth.begin(branches);
             self.due = Due::All;
             return;
@@ -278,6 +413,9 @@ impl Windows {
         if self.views.is_empty() {
             return;
         }
+        if dropped.low {
+            ranges.push((Linear(0), LOW_BYTES));
+        }
         ranges.extend_from_slice(&dropped.ranges);
         if dropped.writes {
             self.writable.clear();
@@ -287,14 +425,13 @@ impl Windows {
         for physical in &dropped.writes_to {
             writes.extend(self.writable.remove(&physical.0).into_iter().flatten());
         }
-        if ranges.len() > DUE_MAX || writes.len() > PAGES_MAX + DUE_MAX {
+        if ranges.len() > DUE_MAX || writes.len() > self.side.pages_max() + DUE_MAX {
             self.due = Due::All;
         }
     }
 
-    /// Stops showing what was dropped. To be called before code that has windows
-    /// goes on.
-    pub(crate) fn settle(&mut self, region: &mut Region) {
+    /// Stops showing what was dropped.
+    fn settle(&mut self, region: &mut Region) {
         if let Due::Some { ranges, writes } = &self.due
             && ranges.is_empty()
             && writes.is_empty()
@@ -357,7 +494,7 @@ impl Windows {
 
     /// Where `run` is, pages that are shown, one behind the other.
     fn place(&self, run: &[u64]) -> Option<Place> {
-        let chunk = chunk(*run.first()?);
+        let chunk = self.side.chunk(*run.first()?);
         let window = self.chunks.iter().position(|&shown| shown == chunk)?;
         Some(Place {
             window,
@@ -370,7 +507,7 @@ impl Windows {
     fn close(&mut self, region: &mut Region) {
         for (window, chunk) in self.chunks.iter_mut().enumerate() {
             if let (Some(chunk), Some(reserved)) = (chunk.take(), &self.reserved) {
-                region.chunks()[chunk] = NONE;
+                region.chunks(self.side)[chunk] = NONE;
                 let hidden = reserved.hide(Place::whole(window));
                 hidden.expect("one mapping takes the place of many");
             }
@@ -381,11 +518,11 @@ impl Windows {
     }
 
     /// Closes all windows, and makes the table anew.
-    pub(crate) fn reset(&mut self, region: &mut Region) {
+    fn reset(&mut self, region: &mut Region) {
         self.close(region);
         self.worth.begin(0);
-        self.forget_sites();
-        let chunks = region.chunks();
+        self.worth.forget_sites();
+        let chunks = region.chunks(self.side);
         chunks[..USER_CHUNKS].fill(NONE);
         EDGES.into_iter().for_each(|chunk| chunks[chunk] = NONE);
     }
@@ -393,13 +530,7 @@ impl Windows {
 
 /// Whether page `b` follows page `a` in the same chunk.
 fn are_neighbours(a: &u64, b: &u64) -> bool {
-    a + PAGE_BYTES == *b && chunk(*a) == chunk(*b)
-}
-
-/// The chunk of an address of user space.
-fn chunk(at: u64) -> Option<usize> {
-    let chunk = usize::try_from(at >> CHUNK_BITS).ok()?;
-    (chunk < USER_CHUNKS).then_some(chunk)
+    a + PAGE_BYTES == *b && a >> CHUNK_BITS == b >> CHUNK_BITS
 }
 
 #[cfg(test)]
@@ -409,9 +540,11 @@ mod tests {
     /// As far as an instruction's displacement and small steps of its base reach.
     const REACH: u64 = (1 << 31) + (1 << 28);
 
-    /// Where translated code would go for an address `offset` bytes from `base`.
-    fn host(region: &mut Region, base: u64, offset: u64) -> u64 {
-        let to_window = region.chunks()[(base >> CHUNK_BITS) as usize];
+    const SIDES: [Side; 2] = [Side::User, Side::Kernel];
+
+    /// Where `side`'s code would go for an address `offset` bytes from `base`.
+    fn host(region: &mut Region, side: Side, base: u64, offset: u64) -> u64 {
+        let to_window = region.chunks(side)[(base >> CHUNK_BITS) as usize];
         base.wrapping_add(to_window).wrapping_add(offset)
     }
 
@@ -425,42 +558,89 @@ mod tests {
         chunks.flat_map(|at| [at.wrapping_sub(1), at, at + 1, at.wrapping_neg(), !at])
     }
 
+    fn closed(region: &mut Region) -> [Wall; 2] {
+        SIDES.map(|side| {
+            let mut wall = Wall::new(side, 0);
+            wall.reset(region);
+            wall
+        })
+    }
+
     #[test]
     fn without_a_window_every_address_faults() {
         let mut region = Region::new().expect("memory");
-        let mut windows = Windows::new(0);
-        windows.reset(&mut region);
-        for base in edges() {
+        closed(&mut region);
+        for (side, base) in SIDES
+            .iter()
+            .flat_map(|&side| edges().map(move |at| (side, at)))
+        {
             for offset in [0, 1, REACH, REACH.wrapping_neg(), 1u64.wrapping_neg()] {
-                let at = host(&mut region, base, offset);
-                assert!(faults(at), "{base:#x} {offset:#x} {at:#x}");
+                let at = host(&mut region, side, base, offset);
+                assert!(faults(at), "{side:?} {base:#x} {offset:#x} {at:#x}");
             }
         }
     }
 
     #[test]
     fn what_is_beside_a_window_is_its_guard() {
-        let mut region = Region::new().expect("memory");
-        let mut windows = Windows::new(0);
-        windows.reset(&mut region);
-        let Some(reserved) = Reserved::new() else {
-            return;
-        };
-        windows.reserved = Some(reserved);
-        let base = Linear(0x7f12_3456_7000);
-        let window = windows.window_of(&mut region, base).expect("one of many");
-        assert_eq!(windows.window_of(&mut region, base), Some(window));
-        let start = windows.reserved.as_ref().expect("as above").start(window);
-        let start = start.as_ptr().addr() as u64;
-        let low = 0x7f12u64 << CHUNK_BITS;
-        for at in [low, base.0, low + CHUNK_BYTES - 1] {
-            assert_eq!(host(&mut region, at, 0), start + at - low);
+        for (side, base) in [
+            (Side::User, 0x7f12_3456_7000),
+            (Side::Kernel, 0x7f12_3456_7000),
+            (Side::Kernel, 0xffff_8880_1234_5000),
+            (Side::Kernel, 0xffff_ffff_8100_0000),
+        ] {
+            let mut region = Region::new().expect("memory");
+            let wall = &mut closed(&mut region)[side as usize];
+            if wall.reserved.is_none() {
+                return;
+            }
+            let base = Linear(base);
+            let window = wall.window_of(&mut region, base).expect("one of many");
+            assert_eq!(wall.window_of(&mut region, base), Some(window));
+            let start = wall.reserved.as_ref().expect("as above").start(window);
+            let start = start.as_ptr().addr() as u64;
+            let low = base.0 & !(CHUNK_BYTES - 1);
+            let last = low + (CHUNK_BYTES - 1);
+            for at in [low, base.0, last] {
+                assert_eq!(host(&mut region, side, at, 0), start + (at - low));
+            }
+            let before = host(&mut region, side, low, REACH.wrapping_neg());
+            let after = host(&mut region, side, last, REACH);
+            assert!(before > start - reserved::GUARD_BYTES);
+            assert!(after < start + CHUNK_BYTES + reserved::GUARD_BYTES);
+            wall.close(&mut region);
+            assert!(faults(host(&mut region, side, base.0, 0)));
         }
-        let before = host(&mut region, low, REACH.wrapping_neg());
-        let after = host(&mut region, low + CHUNK_BYTES - 1, REACH);
-        assert!(before > start - reserved::GUARD_BYTES);
-        assert!(after < start + CHUNK_BYTES + reserved::GUARD_BYTES);
-        windows.close(&mut region);
-        assert!(faults(host(&mut region, base.0, 0)));
+    }
+
+    /// Each table is seen by the other's code where that has addresses that aren't
+    /// canonical.
+    #[test]
+    fn the_other_side_s_windows_are_out_of_reach() {
+        let mut region = Region::new().expect("memory");
+        let mut walls = closed(&mut region);
+        let bases = [
+            0x1000u64,
+            0x7f12_3456_7000,
+            0xffff_8880_1234_5000,
+            0xffff_ffff_8100_0000,
+        ];
+        for wall in &mut walls {
+            for base in bases {
+                wall.window_of(&mut region, Linear(base));
+            }
+        }
+        let apart = (APART / size_of::<u64>()) as u64 * CHUNK_BYTES;
+        for (side, base) in SIDES
+            .iter()
+            .flat_map(|&side| bases.map(move |at| (side, at)))
+        {
+            for there in [base.wrapping_add(apart), base.wrapping_sub(apart)] {
+                for offset in [0, REACH, REACH.wrapping_neg()] {
+                    let at = host(&mut region, side, there, offset);
+                    assert!(faults(at), "{side:?} {there:#x} {offset:#x} {at:#x}");
+                }
+            }
+        }
     }
 }

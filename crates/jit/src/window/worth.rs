@@ -5,7 +5,7 @@ use crate::cache::BlockId;
 use crate::site::SiteId;
 
 /// A miss is worth it after so many branches.
-const MISS_BRANCHES: u64 = 1 << 12;
+const MISS_BRANCHES: u64 = 1 << 14;
 /// A site that has missed so often, where misses haven't been worth it, reaches
 /// for ever new pages.
 const MISSED_MAX: u8 = 16;
