@@ -11,6 +11,9 @@ use x86::{PAGE_BYTES, Physical};
 
 /// Pages in a group.
 const GROUP: usize = 512;
+/// Pages that are hashed at a time: they fill the host's vectors, and little of
+/// its cache.
+const BATCH: usize = 16;
 /// Bytes in a page, as a length.
 const PAGE: usize = 4096;
 
@@ -26,25 +29,28 @@ impl MemoryDigest {
     /// The digest of `ram`, where only `written` pages (ascending) have
     /// changed since the last call.
     pub(crate) fn update(&mut self, ram: &Ram, written: impl Iterator<Item = u64>) -> Digest {
-        let mut stale_group = None;
+        let mut stale_groups = Vec::new();
+        let mut batch = Batch::new();
         for number in written {
             let Ok(index) = usize::try_from(number) else {
                 continue;
             };
             let group = index / GROUP;
-            if stale_group != Some(group) {
-                stale_group
-                    .into_iter()
-                    .for_each(|stale| self.rehash_group(stale));
-                stale_group = Some(group);
+            if stale_groups.last() != Some(&group) {
+                stale_groups.push(group);
             }
             if self.pages.len() < (group + 1) * GROUP {
                 self.pages.resize((group + 1) * GROUP, Digest::default());
                 self.groups.resize(group + 1, Digest::default());
             }
-            self.pages[index] = page_digest(ram, number);
+            self.pages[index] = Digest::default();
+            batch.take(ram, index);
+            if batch.is_full() {
+                batch.give(&mut self.pages);
+            }
         }
-        stale_group
+        batch.give(&mut self.pages);
+        stale_groups
             .into_iter()
             .for_each(|stale| self.rehash_group(stale));
         self.root(ram)
@@ -94,12 +100,39 @@ impl MemoryDigest {
     }
 }
 
-fn page_digest(ram: &Ram, number: u64) -> Digest {
-    let mut page = [0u8; PAGE];
-    let is_ram = ram.read(Physical(number * PAGE_BYTES), &mut page).is_ok();
-    if !is_ram || page == [0; PAGE] {
-        Digest::default()
-    } else {
-        Digest::of(&page)
+/// Pages that are hashed together.
+struct Batch {
+    indices: Vec<usize>,
+    /// As many as there are indices count.
+    contents: Box<[[u8; PAGE]; BATCH]>,
+}
+
+impl Batch {
+    fn new() -> Batch {
+        Batch {
+            indices: Vec::with_capacity(BATCH),
+            contents: Box::new([[0; PAGE]; BATCH]),
+        }
+    }
+
+    /// Adds page `index`, unless it is no RAM or holds zeros.
+    fn take(&mut self, ram: &Ram, index: usize) {
+        let content = &mut self.contents[self.indices.len()];
+        let is_ram = ram.read(Physical(index as u64 * PAGE_BYTES), content);
+        if is_ram.is_ok() && *content != [0; PAGE] {
+            self.indices.push(index);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.indices.len() == BATCH
+    }
+
+    /// Puts the digests of all of them into `pages`, and is empty.
+    fn give(&mut self, pages: &mut [Digest]) {
+        let contents = &self.contents[..self.indices.len()];
+        for (index, digest) in self.indices.drain(..).zip(seal::page_digests(contents)) {
+            pages[index] = digest;
+        }
     }
 }

@@ -1,8 +1,12 @@
 //! Digests: 32 bytes that stand for a content.
 
+mod pages;
+
 use std::fmt;
 use std::io::{self, Read};
 use std::str::FromStr;
+
+pub use pages::page_digests;
 
 /// A BLAKE3 digest.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
