@@ -4,7 +4,7 @@ use cpu::{Count, Cpu, Engine, Exit, Interpreter, Model, Registers, Until, encode
 use devices::virtio::{Reception, Transport};
 use devices::{Backing, Failed};
 use jit::Jit;
-use memory::Ram;
+use memory::{Ram, flag};
 use moment::Moment;
 use seal::{Digest, Digester};
 use x86::flags;
@@ -335,6 +335,11 @@ impl Machine {
         self.cpu.tlb.flush_writes();
         self.memory_digest
             .update(&self.cpu.ram, written.into_iter())
+    }
+
+    /// How many pages were written since the last digest of memory.
+    pub fn written_pages(&self) -> u64 {
+        self.cpu.ram.pages().with(flag::DIRTY).count() as u64
     }
 
     /// The same digest with every page hashed anew: it sees changes that did

@@ -9,6 +9,7 @@ mod checks;
 mod describe;
 mod divergence;
 mod door;
+mod epochs;
 mod error;
 mod flip;
 mod live;

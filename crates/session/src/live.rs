@@ -11,15 +11,13 @@ use log::EndReason;
 use machine::{Count, Images, Input, Machine, Reception, Stop, Until};
 use moment::Moment;
 
+use crate::epochs::Epochs;
 use crate::pace::Pace;
 use crate::tape::Tape;
 use crate::{Arrival, Error, Room, World};
 
 /// A busy guest's clock is sampled this often, in host time spent running it.
 const SAMPLE_NS: u64 = 300_000_000;
-/// All of the machine is checked this often, in host time spent running it; less
-/// often where that would take more than a hundredth of the time, but this often.
-const EPOCH_NS: [u64; 2] = [1_500_000_000, 6_000_000_000];
 /// A guest that wakes with its clock so far behind gets a sample. One that is
 /// less behind, because the host woke us late, catches up by itself: it waits
 /// for no timer until it has. So a loaded host doesn't fill an idle guest's log.
@@ -73,11 +71,9 @@ pub(crate) struct Live<'a> {
     /// Typed, and no room for it in the machine yet.
     typed: VecDeque<u8>,
     busy_ns: u64,
-    /// `busy_ns` at the last sample, and at the last epoch.
+    /// `busy_ns` at the last sample.
     sampled_ns: u64,
-    checked_ns: u64,
-    /// From the last epoch to the next.
-    epoch_ns: u64,
+    epochs: Epochs,
 }
 
 /// Why the loop ended.
@@ -102,8 +98,7 @@ impl<'a> Live<'a> {
             typed: VecDeque::new(),
             busy_ns: 0,
             sampled_ns: 0,
-            checked_ns: 0,
-            epoch_ns: EPOCH_NS[0],
+            epochs: Epochs::new(),
         }
     }
 
@@ -162,9 +157,7 @@ impl<'a> Live<'a> {
             if self.busy_ns - self.sampled_ns >= SAMPLE_NS {
                 self.sample()?;
             }
-            if self.busy_ns - self.checked_ns >= self.epoch_ns {
-                self.check()?;
-            }
+            self.check()?;
             let stop = self.slice()?;
             if let Some(end) = self.follow(stop)? {
                 return Ok(end);
@@ -172,14 +165,14 @@ impl<'a> Live<'a> {
         }
     }
 
-    /// Checks all of the machine.
+    /// Checks all of the machine, if that is due.
     fn check(&mut self) -> Result<(), Error> {
-        self.checked_ns = self.busy_ns;
-        if let Some(tape) = &mut self.tape {
-            let began_ns = self.world.now_ns();
+        let Some(tape) = &mut self.tape else {
+            return Ok(());
+        };
+        let written_pages = || self.machine.written_pages();
+        if self.epochs.is_due(self.busy_ns, written_pages) {
             tape.epoch(self.machine)?;
-            let took_ns = self.world.now_ns() - began_ns;
-            self.epoch_ns = (100 * took_ns).clamp(EPOCH_NS[0], EPOCH_NS[1]);
         }
         Ok(())
     }
