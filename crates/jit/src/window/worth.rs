@@ -1,28 +1,44 @@
 //! Whether windows are worth what they cost: a page that is missed and then shown
 //! takes some microseconds, as long as hundreds of lookups in the fast TLB.
 
+use std::collections::BTreeMap;
+
 use crate::cache::BlockId;
 use crate::site::SiteId;
 
-/// A miss is worth it after so many branches.
-const MISS_BRANCHES: u64 = 1 << 14;
-/// A site that has missed so often, where misses haven't been worth it, reaches
-/// for ever new pages.
-const MISSED_MAX: u8 = 16;
+/// A site's miss is forgiven after so many branches.
+const MISS_BRANCHES: u64 = 1 << 16;
+/// A site with so many misses that aren't forgiven reaches for ever new pages.
+const MISSED_MAX: u32 = 64;
 
-/// Who has missed, and for how long the address space has been the same.
+/// Who has missed, and since when the address space has been the same.
 #[derive(Debug)]
 pub(super) struct Worth {
     /// An address space is worth windows when so many branches have retired in it.
     age: u64,
     /// Since this branch count the address space is the same.
     since: u64,
-    /// Misses in it.
-    missed: u64,
-    /// How often each site has missed.
-    by_site: Vec<u8>,
+    by_site: BTreeMap<SiteId, Misses>,
     /// Blocks that had better have no windows.
     roaming: Vec<BlockId>,
+}
+
+/// A site's misses: a bucket that leaks.
+#[derive(Clone, Copy, Debug, Default)]
+struct Misses {
+    /// Not forgiven when it last missed.
+    count: u32,
+    /// When that was, in branches.
+    last: u64,
+}
+
+impl Misses {
+    fn add(&mut self, branches: u64) {
+        let forgiven = branches.wrapping_sub(self.last) / MISS_BRANCHES;
+        let forgiven = u32::try_from(forgiven).unwrap_or(u32::MAX);
+        self.count = self.count.saturating_sub(forgiven) + 1;
+        self.last = branches;
+    }
 }
 
 impl Worth {
@@ -31,8 +47,7 @@ impl Worth {
         Worth {
             age,
             since: 0,
-            missed: 0,
-            by_site: Vec::new(),
+            by_site: BTreeMap::new(),
             roaming: Vec::new(),
         }
     }
@@ -40,29 +55,18 @@ impl Worth {
     /// An address space begins at this branch count.
     pub(super) fn begin(&mut self, branches: u64) {
         self.since = branches;
-        self.missed = 0;
-    }
-
-    /// How many branches have retired in it.
-    fn age(&self, branches: u64) -> u64 {
-        branches.wrapping_sub(self.since)
     }
 
     /// Whether the address space is worth windows.
     pub(super) fn are_on(&self, branches: u64) -> bool {
-        self.age(branches) >= self.age
+        branches.wrapping_sub(self.since) >= self.age
     }
 
     /// Counts that `site` of block `id` has missed.
     pub(super) fn miss(&mut self, site: SiteId, id: BlockId, branches: u64) {
-        let site = site as usize;
-        if self.by_site.len() <= site {
-            self.by_site.resize(site + 1, 0);
-        }
-        let by_site = &mut self.by_site[site];
-        *by_site = by_site.saturating_add(1);
-        self.missed += 1;
-        if *by_site >= MISSED_MAX && self.missed > self.age(branches) / MISS_BRANCHES {
+        let misses = self.by_site.entry(site).or_default();
+        misses.add(branches);
+        if misses.count >= MISSED_MAX {
             self.roaming.push(id);
         }
     }
@@ -95,13 +99,25 @@ mod tests {
     fn a_site_roams_that_misses_more_often_than_it_is_worth() {
         let mut worth = Worth::new(0);
         let often = u64::from(MISSED_MAX);
-        for n in 1..=often {
+        for n in 1..=2 * often {
             worth.miss(7, 3, n * MISS_BRANCHES);
         }
         assert!(worth.take_roaming().is_empty());
-        worth.miss(7, 3, often * MISS_BRANCHES);
-        assert_eq!(worth.take_roaming(), [3]);
-        worth.miss(8, 4, often * MISS_BRANCHES);
+        for n in 1..=2 * often {
+            worth.miss(8, 4, n * MISS_BRANCHES / 2);
+        }
+        assert!(worth.take_roaming().contains(&4));
+    }
+
+    /// A program that has just begun touches all of its pages once.
+    #[test]
+    fn a_burst_of_misses_is_forgiven() {
+        let mut worth = Worth::new(0);
+        for burst in 0..10 {
+            for n in 1..u64::from(MISSED_MAX) {
+                worth.miss(7, 3, (burst << 30) + n);
+            }
+        }
         assert!(worth.take_roaming().is_empty());
     }
 }
