@@ -73,6 +73,7 @@ impl Condition {
     pub(crate) const EQUAL: Condition = Condition(4);
     pub(crate) const NOT_EQUAL: Condition = Condition(5);
     pub(crate) const ABOVE: Condition = Condition(7);
+    pub(crate) const BELOW: Condition = Condition(2);
     pub(crate) const BELOW_OR_EQUAL: Condition = Condition(6);
     pub(crate) const ABOVE_OR_EQUAL: Condition = Condition(3);
 }
@@ -433,6 +434,11 @@ impl Asm {
         self.bytes.extend(count);
     }
 
+    /// `sub a, b`.
+    pub(crate) fn sub(&mut self, a: Host, b: Host) {
+        self.encode(true, &[0x2b], a.0, &Rm::Register(b), false);
+    }
+
     /// `xor a, b`.
     pub(crate) fn xor(&mut self, a: Host, b: Host) {
         self.encode(true, &[0x33], a.0, &Rm::Register(b), false);
@@ -483,6 +489,22 @@ impl Asm {
         let v = !count.0 << 3 & 0x78;
         let modrm = 0xc0 | (to.0 & 7) << 3 | from.0 & 7;
         self.raw(&[0xc4, r | 0x40 | b | 2, 0x83 | v, 0xf7, modrm]);
+    }
+
+    /// `rorx to, from, count`: no flags (BMI2).
+    pub(crate) fn rorx(&mut self, to: Host, from: Host, count: u8) {
+        self.index_changed |= to == INDEX;
+        let (r, b) = (!to.0 << 4 & 0x80, !from.0 << 2 & 0x20);
+        let modrm = 0xc0 | (to.0 & 7) << 3 | from.0 & 7;
+        self.raw(&[0xc4, r | 0x40 | b | 3, 0xfb, 0xf0, modrm, count]);
+    }
+
+    /// `mulx high, low, by`, of `rdx`: no flags (BMI2).
+    pub(crate) fn mulx(&mut self, wide: bool, high: Host, low: Host, by: Host) {
+        let (r, b) = (!high.0 << 4 & 0x80, !by.0 << 2 & 0x20);
+        let (w, v) = (u8::from(wide) << 7, !low.0 << 3 & 0x78);
+        let modrm = 0xc0 | (high.0 & 7) << 3 | by.0 & 7;
+        self.raw(&[0xc4, r | 0x40 | b | 2, w | v | 3, 0xf6, modrm]);
     }
 
     /// `movzx to, from` of the low byte. `from` is `rax` to `rbx`.
@@ -738,11 +760,11 @@ impl Asm {
         NearFix(self.bytes.len() - 1)
     }
 
-    /// `jrcxz` to offset `target` in code memory, at most 128 bytes back.
-    pub(crate) fn jrcxz_to(&mut self, target: u32) {
-        self.raw(&[0xe3, 0]);
+    /// `jecxz` to offset `target` in code memory, at most 128 bytes back.
+    pub(crate) fn jecxz_to(&mut self, target: u32) {
+        self.raw(&[0x67, 0xe3, 0]);
         let distance = i64::from(target) - i64::from(self.here());
-        let distance = i8::try_from(distance).expect("bug: the target of a JRCXZ is too far");
+        let distance = i8::try_from(distance).expect("bug: the target of a JECXZ is too far");
         let last = self.bytes.len() - 1;
         self.bytes[last] = distance.to_le_bytes()[0];
     }
@@ -829,6 +851,10 @@ mod tests {
         asm.lea_32(Host(9), Mem::indexed(Some(Host(13)), Host(8), 1, 0));
         asm.shrx(Host(15), Host(5), FRAME);
         asm.shrx(Host(1), Host(13), Host(9));
+        asm.rorx(Host(1), Host(0), 16);
+        asm.rorx(Host(15), Host(12), 63);
+        asm.mulx(true, Host(2), Host(3), Host(15));
+        asm.mulx(false, Host(9), Host(12), Host(6));
         assert_eq!(
             text(&asm),
             [
@@ -841,6 +867,10 @@ mod tests {
                 "lea (%r13,%r8,2),%r9d",
                 "shrx %rsp,%rbp,%r15",
                 "shrx %r9,%r13,%rcx",
+                "rorx $0x10,%rax,%rcx",
+                "rorx $0x3F,%r12,%r15",
+                "mulx %r15,%rbx,%rdx",
+                "mulx %esi,%r12d,%r9d",
             ]
         );
     }

@@ -13,6 +13,7 @@ use crate::code::{self, Code};
 use crate::fault;
 use crate::flag::Where;
 use crate::frame::Region;
+use crate::register::LEFT_MAX;
 use crate::routine::{Enter, Routines};
 use crate::site::{Link, Site, SiteId, Sites};
 use crate::slow::{Context, Left, see_dropped, slow, take_over};
@@ -53,22 +54,27 @@ pub struct Jit {
 impl Jit {
     /// A translator that has translated nothing yet.
     pub fn new() -> Result<Jit, Error> {
-        Jit::with(code::BYTES, HOT, AGE)
+        Jit::with(code::BYTES, HOT, AGE, silicon::has_bmi2())
     }
 
     /// One for tests: it translates whatever it can when it is first reached,
     /// into so little code memory that this is often full.
     pub fn eager() -> Result<Jit, Error> {
-        Jit::with(EAGER_CODE_BYTES, 1, EAGER_AGE)
+        Jit::with(EAGER_CODE_BYTES, 1, EAGER_AGE, silicon::has_bmi2())
     }
 
-    fn with(code_bytes: usize, hot: u8, ages: Ages) -> Result<Jit, Error> {
+    /// An eager one as it is on a host without BMI2.
+    pub fn eager_without_bmi2() -> Result<Jit, Error> {
+        Jit::with(EAGER_CODE_BYTES, 1, EAGER_AGE, false)
+    }
+
+    fn with(code_bytes: usize, hot: u8, ages: Ages, has_bmi2: bool) -> Result<Jit, Error> {
         let mut code = Code::new(code_bytes)?;
-        let routines = Routines::write(&mut code);
+        let routines = Routines::write(&mut code, has_bmi2);
         let mut region = Region::new()?;
         let filled = Filled::new(&mut region);
         fault::install();
-        let mut windows = Windows::new(ages);
+        let mut windows = Windows::new(ages, has_bmi2);
         windows.reset(&mut region);
         let mut blocks = Blocks::default();
         blocks.reset_jumps(&mut region);
@@ -239,6 +245,7 @@ impl Jit {
         id: BlockId,
         until: u64,
     ) -> Result<Option<(SiteId, Link)>, Exit> {
+        let until = until.min(cpu.branches.saturating_add(LEFT_MAX));
         let block = self.blocks.get(id).expect("it was just found");
         let (mode, entry) = (block.key.mode, block.entries.plain);
         if mode.windowed {
@@ -410,7 +417,7 @@ fn tsc_line(cpu: &Cpu, bus: &dyn Bus, until: u64) -> (u64, u64, u64) {
         return (0, 0, 0);
     }
     bus.tsc_line(until).map_or((0, 0, 0), |line| {
-        let from = until.wrapping_sub(line.base_branches);
+        let from = until.wrapping_sub(line.base_branches).wrapping_sub(1);
         (from, line.rate, line.base)
     })
 }

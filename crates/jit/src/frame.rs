@@ -19,14 +19,13 @@ use rustix::mm::{
     Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap,
 };
 
+use crate::register::LEFT_SHIFT;
 use crate::{cache, mapped, tlb, window};
 
 /// State that translated code and Rust code share.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(crate) struct Frame {
-    /// Branches left until the run is to stop.
-    pub(crate) count: u64,
     /// Why and where translated code was left: a number in
     /// [`crate::site::Sites`].
     pub(crate) site: u64,
@@ -47,7 +46,7 @@ pub(crate) struct Frame {
     /// Whose rights memory accesses have, by its number: STAC and CLAC change it.
     pub(crate) space: u64,
     /// Of the time-stamp counter's line ([`cpu::TscLine`]): how many branches from
-    /// where it begins to where the run is to stop.
+    /// where it begins to the last before the run is to stop.
     pub(crate) tsc_from: u64,
     /// Its slope; 0: only the interpreter can tell the counter.
     pub(crate) tsc_rate: u64,
@@ -63,8 +62,9 @@ pub(crate) struct Frame {
     pub(crate) temp: u64,
     /// The guest's `rsi` and `rdi`, while the host's own string instruction runs.
     pub(crate) pointers: [u64; 2],
-    /// The guest's flags, as [`crate::register::FLAGS`] holds them.
-    pub(crate) flags: u64,
+    /// The guest's flags and how many branches are left, as
+    /// [`crate::register::FLAGS`] holds them.
+    flags: u64,
     /// The guest's other flags.
     pub(crate) rest: u64,
     /// Whether an interrupt waits.
@@ -100,6 +100,24 @@ impl Frame {
         self.high.copy_from_slice(&gpr[8..16]);
     }
 
+    /// The guest's flags, saved.
+    pub(crate) fn flags(&self) -> u16 {
+        let [low, high, ..] = self.flags.to_le_bytes();
+        u16::from_le_bytes([low, high])
+    }
+
+    /// How many branches are left until the run is to stop.
+    pub(crate) fn left(&self) -> u64 {
+        (self.flags.cast_signed() >> LEFT_SHIFT)
+            .cast_unsigned()
+            .wrapping_add(1)
+    }
+
+    /// Sets both.
+    pub(crate) fn set_flags(&mut self, flags: u16, left: u64) {
+        self.flags = left.wrapping_sub(1) << LEFT_SHIFT | u64::from(flags);
+    }
+
     /// Gives the guest's registers to `gpr`.
     pub(crate) fn get_gprs(&self, gpr: &mut [u64]) {
         gpr[..8].copy_from_slice(&self.low);
@@ -121,7 +139,6 @@ pub(crate) mod at {
         offset as i32
     }
 
-    pub(crate) const COUNT: i32 = disp(offset_of!(Frame, count));
     pub(crate) const SITE: i32 = disp(offset_of!(Frame, site));
     pub(crate) const CODE_BASE: i32 = disp(offset_of!(Frame, code_base));
     pub(crate) const SIMD_ABSENT: i32 = disp(offset_of!(Frame, simd_absent));

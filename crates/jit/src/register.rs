@@ -2,8 +2,9 @@
 //!
 //! Twelve of the guest's sixteen general registers live in host registers, the
 //! other four, which compilers use least, in the [`Frame`](crate::frame::Frame).
-//! The host's `rsp` points at the frame, `rax` holds the guest's flags while
-//! the host's are in use, `rcx` and `r15` are free for translated code.
+//! The host's `rsp` points at the frame, `rax` counts branches and holds the
+//! guest's flags while the host's are in use, `rcx` and `r15` are free for
+//! translated code.
 
 use iced_x86::Register;
 
@@ -12,8 +13,14 @@ use iced_x86::Register;
 pub(crate) struct Host(pub(crate) u8);
 
 /// Holds the guest's arithmetic flags: AH as LAHF gives them, AL the overflow
-/// flag as SETO gives it.
+/// flag as SETO gives it. And above them, from bit [`LEFT_SHIFT`] on, how many
+/// branches are left until the run is to stop, less one.
 pub(crate) const FLAGS: Host = Host(0);
+/// Where that is in [`FLAGS`].
+pub(crate) const LEFT_SHIFT: u8 = 16;
+/// So many branches may be left at most: their number has 32 bits then, which is
+/// how many are looked at.
+pub(crate) const LEFT_MAX: u64 = 1 << 32;
 /// Free; a memory operand's address.
 pub(crate) const ADDRESS: Host = Host(1);
 /// Free; an index into the frame's tables, a guest register from the frame.

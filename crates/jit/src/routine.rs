@@ -35,6 +35,8 @@ pub(crate) struct Routines {
     /// Leaves at a jump to the address in `rcx`, whose block isn't known. The
     /// guest's flags are saved.
     pub(crate) lost: Offset,
+    /// Whether the host has BMI2.
+    pub(crate) has_bmi2: bool,
 }
 
 /// The place of `flags` in the tables of [`Routines`].
@@ -59,7 +61,7 @@ impl Routines {
     }
 
     /// Writes the routines into code memory, for ever.
-    pub(crate) fn write(code: &mut Code) -> Routines {
+    pub(crate) fn write(code: &mut Code, has_bmi2: bool) -> Routines {
         let mut asm = Asm::new(code.next(Section::Hot), code.next(Section::Cold));
         let enter = asm.here();
         write_enter(&mut asm);
@@ -115,6 +117,7 @@ impl Routines {
             slow: [slow_host, slow_without_af, slow_saved],
             load_simd,
             lost,
+            has_bmi2,
         }
     }
 }

@@ -92,14 +92,14 @@ impl Context<'_> {
         // SAFETY: as in `frame`; borrowed apart from `cpu`.
         let frame = unsafe { self.frame.as_mut() };
         frame.set_gprs(&cpu.gpr);
-        frame.flags = pack(cpu.flags.arithmetic());
+        let left = until.wrapping_sub(cpu.branches);
+        frame.set_flags(pack(cpu.flags.arithmetic()), left);
         frame.rest = cpu.flags.rest;
         frame.interrupt = u64::from(self.bus.interrupt_waits());
         if frame.x87_absent == 0 {
             frame.x87 = Image::of(&cpu.fpu);
             frame.x87_pointer = cpu.fpu.instruction_pointer;
         }
-        frame.count = until.wrapping_sub(cpu.branches);
         frame.fs_base = cpu.segments[usize::from(seg::FS)].base;
         frame.gs_base = cpu.segments[usize::from(seg::GS)].base;
         frame.kernel_gs_base = cpu.kernel_gs_base;
@@ -216,7 +216,7 @@ impl Context<'_> {
         self.give_back();
         let frame = self.frame();
         // The far entry counts the branch that the instruction has counted.
-        frame.count = frame.count.wrapping_add(1);
+        frame.set_flags(frame.flags(), frame.left().wrapping_add(1));
         frame.go_on = target;
         frame.temp = rip.0;
         After::GoOn
@@ -295,8 +295,8 @@ fn space(number: u64) -> Space {
 pub(crate) fn take_over(cpu: &mut Cpu, frame: &Frame, until: u64) {
     frame.get_gprs(&mut cpu.gpr);
     cpu.flags.rest = frame.rest;
-    cpu.flags.set_arithmetic(unpack(frame.flags));
-    cpu.branches = until.wrapping_sub(frame.count);
+    cpu.flags.set_arithmetic(unpack(frame.flags()));
+    cpu.branches = until.wrapping_sub(frame.left());
     cpu.segments[usize::from(seg::FS)].base = frame.fs_base;
     cpu.segments[usize::from(seg::GS)].base = frame.gs_base;
     cpu.kernel_gs_base = frame.kernel_gs_base;
@@ -307,22 +307,18 @@ pub(crate) fn take_over(cpu: &mut Cpu, frame: &Frame, until: u64) {
     }
 }
 
-const LOW_FLAGS: u64 = flag::LOW as u64;
-
 /// The arithmetic flags in the form of [`crate::register::FLAGS`].
-pub(crate) fn pack(flags: u64) -> u64 {
-    let overflow = u64::from(flags & x86::flags::OF != 0);
-    (flags & LOW_FLAGS | x86::flags::FIXED) << 8 | overflow
+fn pack(flags: u64) -> u16 {
+    let [low, ..] = flags.to_le_bytes();
+    let overflow = u8::from(flags & x86::flags::OF != 0);
+    u16::from_le_bytes([overflow, low & flag::LOW | flag::FIXED])
 }
 
 /// The arithmetic flags out of that form.
-pub(crate) fn unpack(packed: u64) -> u64 {
-    let overflow = if packed & 0xff != 0 {
-        x86::flags::OF
-    } else {
-        0
-    };
-    packed >> 8 & LOW_FLAGS | overflow
+fn unpack(packed: u16) -> u64 {
+    let [overflow, low] = packed.to_le_bytes();
+    let overflow = if overflow != 0 { x86::flags::OF } else { 0 };
+    u64::from(low & flag::LOW) | overflow
 }
 
 #[cfg(test)]

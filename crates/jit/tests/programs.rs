@@ -5,6 +5,7 @@
 
 mod program;
 
+use jit::Jit;
 use program::{Duel, by_hand, locate};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -14,13 +15,26 @@ const PROGRAMS: u32 = if cfg!(debug_assertions) { 60 } else { 1000 };
 
 #[test]
 fn random_programs_run_alike_on_both_engines() {
+    let duel = run_alike(Duel::new(1), PROGRAMS);
+    assert_eq!(duel.has_had_windows(), silicon::has_bmi2());
+}
+
+#[test]
+fn random_programs_run_alike_where_the_host_has_no_bmi2() {
+    let jit = Jit::eager_without_bmi2().expect("memory for code");
+    let duel = run_alike(Duel::of(jit, 2), PROGRAMS / 4);
+    assert!(!duel.has_had_windows());
+}
+
+/// Runs so many random programs on both engines.
+fn run_alike(duel: Duel, programs: u32) -> Duel {
     let config = Config {
-        cases: PROGRAMS,
+        cases: programs,
         failure_persistence: None,
         max_shrink_iters: 0,
         ..Config::default()
     };
-    let duel = std::cell::RefCell::new(Duel::new(1));
+    let duel = std::cell::RefCell::new(duel);
     TestRunner::new(config)
         .run(&any::<u64>(), |seed| {
             let duel = &mut *duel.borrow_mut();
@@ -28,8 +42,9 @@ fn random_programs_run_alike_on_both_engines() {
             ran.map_err(|why| TestCaseError::fail(format!("{why}\n{}", locate(duel, seed))))
         })
         .unwrap_or_else(|error| panic!("{error}"));
-    println!("{:?}", duel.borrow().tally);
-    assert_eq!(duel.borrow().has_had_windows(), silicon::has_bmi2());
+    let duel = duel.into_inner();
+    println!("{:?}", duel.tally);
+    duel
 }
 
 #[test]

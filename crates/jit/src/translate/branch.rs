@@ -6,13 +6,13 @@ use cpu::Decoded;
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use x86::PAGE_BYTES;
 
-use super::Translator;
 use super::cold::Cold;
+use super::{ONE_LEFT, Translator};
 use crate::asm::{Alu, Condition, Fix, Mem};
 use crate::cache::JUMPS_EACH;
 use crate::flag::Where;
 use crate::frame::at;
-use crate::register::{ADDRESS, FRAME, INDEX};
+use crate::register::{ADDRESS, FLAGS, FRAME, INDEX};
 use crate::site::Operand;
 
 impl Translator<'_> {
@@ -67,9 +67,7 @@ impl Translator<'_> {
 
     /// Takes back a branch in advance that the far entry will count.
     fn uncount(&mut self) {
-        self.asm.load(ADDRESS, Mem::frame(at::COUNT));
-        self.asm.lea(ADDRESS, Mem::base(ADDRESS, 1));
-        self.asm.store(Mem::frame(at::COUNT), ADDRESS);
+        self.asm.lea(FLAGS, Mem::base(FLAGS, ONE_LEFT));
     }
 
     /// Jumps to another page, `offset` bytes from the start of this one.

@@ -34,13 +34,16 @@ use crate::code::{Code, Offset};
 use crate::flag::{Effect, Where, visible};
 use crate::frame::at;
 use crate::mapped;
-use crate::register::{ADDRESS, INDEX};
+use crate::register::{ADDRESS, FLAGS, INDEX, LEFT_SHIFT};
 use crate::routine::{Routines, WITHOUT_AF};
 use crate::site::{Operand, Site, SiteId, Sites};
 
 /// Length in bytes of a block's host code at most: 64 instructions, each with
 /// its way to the helper, take far less.
 pub(crate) const CODE_BYTES_MAX: usize = 64 << 10;
+
+/// One of the branches left, in [`FLAGS`].
+const ONE_LEFT: i32 = 1 << LEFT_SHIFT;
 
 /// Guest code to be translated.
 #[derive(Debug)]
@@ -235,7 +238,7 @@ impl Translator<'_> {
         self.leave(site, self.flags);
         self.asm.go_to(Section::Hot);
         if self.flags != Where::Saved {
-            // JRCXZ doesn't reach far.
+            // JECXZ doesn't reach far.
             let near = self.asm.here();
             self.asm.jmp_to(stop);
             stop = near;
@@ -247,17 +250,7 @@ impl Translator<'_> {
             FarEntry { entry, page }
         });
         let branch = self.asm.here();
-        if self.flags == Where::Saved {
-            self.asm
-                .alu_memory_constant(Alu::Sub, Mem::frame(at::COUNT), 1);
-            self.asm.jcc_to(Condition::EQUAL, stop);
-        } else {
-            // No flag is touched.
-            self.asm.load(ADDRESS, Mem::frame(at::COUNT));
-            self.asm.lea(ADDRESS, Mem::base(ADDRESS, -1));
-            self.asm.store(Mem::frame(at::COUNT), ADDRESS);
-            self.asm.jrcxz_to(stop);
-        }
+        self.count(stop);
         let plain = self.asm.here();
         if let Some(number) = second {
             self.see_second_page(number, site);
@@ -272,6 +265,25 @@ impl Translator<'_> {
             self.enter_x87();
         }
         Entries { far, branch, plain }
+    }
+
+    /// Counts a branch; goes to `stop` if it was the last.
+    fn count(&mut self, stop: Offset) {
+        if self.flags == Where::Saved {
+            self.asm.alu_constant(Alu::Sub, FLAGS, ONE_LEFT);
+            self.asm.jcc_to(Condition::BELOW, stop);
+            return;
+        }
+        // No flag is touched. What comes above those left makes no difference.
+        if self.routines.has_bmi2 {
+            self.asm.rorx(ADDRESS, FLAGS, LEFT_SHIFT);
+        } else {
+            self.asm.store(Mem::frame(at::TEMP), FLAGS);
+            let left = at::TEMP + i32::from(LEFT_SHIFT) / 8;
+            self.asm.load_32(ADDRESS, Mem::frame(left));
+        }
+        self.asm.lea(FLAGS, Mem::base(FLAGS, -ONE_LEFT));
+        self.asm.jecxz_to(stop);
     }
 
     /// Goes on only while page `number` is mapped behind the block's own; leaves

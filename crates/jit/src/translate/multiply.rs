@@ -10,7 +10,7 @@ use super::cold::Slow;
 use super::general::rewrite;
 use super::memory::{Access, FORM};
 use super::shift::operand_bytes;
-use crate::asm::{Alu, Condition, Mem};
+use crate::asm::{Alu, Asm, Condition, Mem};
 use crate::flag::Where;
 use crate::frame::at;
 use crate::register::{ACCUMULATOR, ADDRESS, DX, FLAGS, Host, INDEX};
@@ -27,6 +27,10 @@ pub(super) fn is_known(insn: &Instruction) -> bool {
     }
 }
 
+/// Opcode 0xf7's numbers of MUL and DIV.
+const MUL: u8 = 4;
+const DIV: u8 = 6;
+
 impl Translator<'_> {
     /// One of these instructions.
     pub(super) fn multiply(&mut self, decoded: &Decoded) -> bool {
@@ -34,9 +38,9 @@ impl Translator<'_> {
         let insn = &decoded.insn;
         match insn.mnemonic() {
             M::Imul if insn.op_count() > 1 => self.product(decoded),
-            M::Mul => self.wide_product(decoded, 4),
+            M::Mul => self.wide_product(decoded, MUL),
             M::Imul => self.wide_product(decoded, 5),
-            M::Div => self.quotient(decoded, 6),
+            M::Div => self.quotient(decoded, DIV),
             M::Idiv => self.quotient(decoded, 7),
             M::Cmpxchg => self.compare_exchange(decoded),
             M::Cbw => self.widen(1, 2),
@@ -56,9 +60,10 @@ impl Translator<'_> {
     /// The accumulator's sign in all of `rdx`; no flags.
     fn spread(&mut self, wide: bool) -> bool {
         if matches!(self.flags, Where::Host | Where::HostWithoutAf) {
-            // Then `rax` is free.
+            self.asm.mov(ADDRESS, FLAGS);
             self.asm.mov(FLAGS, ACCUMULATOR);
             self.asm.spread_ax(wide);
+            self.asm.mov(FLAGS, ADDRESS);
             return true;
         }
         self.clobber_flags();
@@ -118,6 +123,16 @@ impl Translator<'_> {
         Some((INDEX, Some(slow)))
     }
 
+    /// An instruction that takes its operand from the host's `rax` and leaves its
+    /// result there; it uses neither `rcx` nor memory that `rcx` leads to.
+    fn by_ax(&mut self, instruction: impl FnOnce(&mut Asm)) {
+        self.asm.mov(ADDRESS, FLAGS);
+        self.asm.mov(FLAGS, ACCUMULATOR);
+        instruction(&mut self.asm);
+        self.asm.mov(ACCUMULATOR, FLAGS);
+        self.asm.mov(FLAGS, ADDRESS);
+    }
+
     fn wide_product(&mut self, decoded: &Decoded, number: u8) -> bool {
         let bytes = operand_bytes(&decoded.insn);
         if bytes < 4 {
@@ -126,10 +141,21 @@ impl Translator<'_> {
         let Some((operand, slow)) = self.single_operand(decoded) else {
             return false;
         };
-        self.asm.mov(FLAGS, ACCUMULATOR);
-        self.asm.unary(bytes == 8, number, operand);
-        self.asm.mov(ACCUMULATOR, FLAGS);
-        self.product_flags(ACCUMULATOR, bytes);
+        let wide = bytes == 8;
+        if number == MUL && !self.visible && self.routines.has_bmi2 {
+            // One factor is in `rdx`, the other isn't.
+            let other = if operand == DX {
+                ACCUMULATOR
+            } else {
+                self.asm.mov(DX, ACCUMULATOR);
+                operand
+            };
+            self.asm.mulx(wide, DX, ACCUMULATOR, other);
+            self.flags = Where::Dead;
+        } else {
+            self.by_ax(|asm| asm.unary(wide, number, operand));
+            self.product_flags(ACCUMULATOR, bytes);
+        }
         if let Some(slow) = slow {
             self.resume(&slow);
         }
@@ -148,7 +174,7 @@ impl Translator<'_> {
             return false;
         };
         self.clobber_flags();
-        let jumps = if number == 6 {
+        let jumps = if number == DIV {
             // The upper half is below the divisor.
             self.asm.cmp(wide, DX, divisor);
             vec![self.asm.jcc(Condition::ABOVE_OR_EQUAL)]
@@ -173,11 +199,7 @@ impl Translator<'_> {
             vec![extended, self.asm.jcc(Condition::BELOW_OR_EQUAL)]
         };
         let slow = self.slow(decoded, Operand::None, false, jumps);
-        self.asm.store(Mem::frame(at::TEMP), FLAGS);
-        self.asm.mov(FLAGS, ACCUMULATOR);
-        self.asm.unary(wide, number, divisor);
-        self.asm.mov(ACCUMULATOR, FLAGS);
-        self.asm.load(FLAGS, Mem::frame(at::TEMP));
+        self.by_ax(|asm| asm.unary(wide, number, divisor));
         self.resume(&slow);
         if let Some(slow) = in_memory {
             self.resume(&slow);
@@ -185,7 +207,7 @@ impl Translator<'_> {
         true
     }
 
-    /// CMPXCHG in memory; the host's `rax` is free once the address is found.
+    /// CMPXCHG in memory; the host's `rax` is lent once the address is found.
     fn compare_exchange(&mut self, decoded: &Decoded) -> bool {
         let insn = &decoded.insn;
         let source = insn.op_register(1);
@@ -209,9 +231,11 @@ impl Translator<'_> {
         };
         let slow = self.operand_by_tlb(decoded, access);
         rewritten.load(&mut self.asm);
+        self.asm.store(Mem::frame(at::TEMP), FLAGS);
         self.asm.mov(FLAGS, ACCUMULATOR);
         self.asm.raw(&rewritten.bytes);
         self.asm.mov(ACCUMULATOR, FLAGS);
+        self.asm.load(FLAGS, Mem::frame(at::TEMP));
         self.flags = Where::Host;
         self.flags_after();
         self.resume(&slow);

@@ -9,7 +9,7 @@ use super::memory::{Access, guest_number};
 use crate::asm::{Alu, Mem, NearFix};
 use crate::flag::Where;
 use crate::frame::at;
-use crate::register::{ADDRESS, COUNTER, FLAGS, Home, Host, INDEX, home};
+use crate::register::{ADDRESS, COUNTER, Home, Host, INDEX, home};
 use crate::routine::WITHOUT_AF;
 
 /// Whether it is one of these, with operands that need no helper. A memory
@@ -219,7 +219,7 @@ impl Translator<'_> {
             }
         };
         if self.visible && left {
-            self.asm.mov(FLAGS, target);
+            self.asm.store(Mem::frame(at::TEMP), target);
         }
         self.asm.double_shift(wide, left, (target, source), count);
         if self.visible {
@@ -236,9 +236,13 @@ impl Translator<'_> {
     }
 
     /// All flags are the host's but AF, which is 0, and OF: whether SHLD has changed
-    /// the sign of what is in `rax`, or whether the two top bits differ after SHRD.
+    /// the sign of what is in the frame, or whether the two top bits differ after SHRD.
     fn double_shift_flags(&mut self, target: Host, left: bool, wide: bool) {
-        self.asm.mov(ADDRESS, if left { FLAGS } else { target });
+        if left {
+            self.asm.load(ADDRESS, Mem::frame(at::TEMP));
+        } else {
+            self.asm.mov(ADDRESS, target);
+        }
         self.asm.lahf();
         if left {
             self.asm.xor(ADDRESS, target);

@@ -14,7 +14,9 @@ use crate::asm::{Alu, Condition, Mem};
 use crate::cache::Mode;
 use crate::flag::{self, Where};
 use crate::frame::at;
-use crate::register::{ACCUMULATOR, ADDRESS, COUNTER, DX, FLAGS, Home, Host, INDEX, STACK, home};
+use crate::register::{
+    ACCUMULATOR, ADDRESS, COUNTER, DX, FLAGS, Home, Host, INDEX, LEFT_SHIFT, STACK, home,
+};
 use crate::site::Operand;
 
 /// Whether it is one of these, and neither faults nor needs the helper.
@@ -138,7 +140,9 @@ impl Translator<'_> {
         let slow = self.slow(decoded, Operand::None, false, vec![unknown]);
         self.asm.mov(INDEX, FLAGS);
         self.asm.load(FLAGS, Mem::frame(at::TSC_FROM));
-        self.asm.alu_load(Alu::Sub, FLAGS, Mem::frame(at::COUNT));
+        self.asm.mov(ADDRESS, INDEX);
+        self.asm.sar(ADDRESS, LEFT_SHIFT);
+        self.asm.sub(FLAGS, ADDRESS);
         self.asm.load(ADDRESS, Mem::frame(at::TSC_RATE));
         // RDX:RAX = RAX * RCX.
         self.asm.unary(true, 4, ADDRESS);
@@ -210,11 +214,12 @@ impl Translator<'_> {
         self.asm.alu_constant_32(Alu::And, ADDRESS, bits(flags::IF));
         self.asm.or_memory(Mem::frame(at::REST), ADDRESS);
         // AH is the low byte, AL the overflow flag.
-        self.asm.mov_32(FLAGS, INDEX);
-        self.asm.shl_32(FLAGS, 8);
+        self.asm.mov_32(ADDRESS, INDEX);
+        self.asm.shl_32(ADDRESS, 8);
         self.asm.shr_32(INDEX, 11);
         self.asm.alu_constant_32(Alu::And, INDEX, 1);
-        self.asm.or_32(FLAGS, INDEX);
+        self.asm.or_32(ADDRESS, INDEX);
+        self.asm.mov_16(FLAGS, ADDRESS);
         self.asm.lea(STACK, Mem::base(STACK, 8));
         self.flags = Where::Saved;
         self.resume(&slow);

@@ -29,6 +29,13 @@ fn text(guest: &[u8]) -> Vec<String> {
 }
 
 fn text_in(mode: Mode, guest: &[u8]) -> Vec<String> {
+    let (code, block) = translated(mode, Where::Saved, true, guest);
+    text_from(&code, block.entries.plain)
+}
+
+/// `guest`, translated for a host that has BMI2 or hasn't, with the flags in `flags`
+/// where the block begins.
+fn translated(mode: Mode, flags: Where, has_bmi2: bool, guest: &[u8]) -> (Code, Block) {
     let ram = Ram::new(1 << 20).expect("a small mapping");
     ram.write(Physical(0x1000), guest).expect("it is RAM");
     let mut cpu = Cpu::new(ram);
@@ -40,7 +47,7 @@ fn text_in(mode: Mode, guest: &[u8]) -> Vec<String> {
     let key = Key {
         start: Physical(0x1000),
         mode,
-        flags: Where::Saved,
+        flags,
     };
     let (insns, ended) = cpu::straight_line(&cpu, key.start);
     let line = Line {
@@ -51,17 +58,24 @@ fn text_in(mode: Mode, guest: &[u8]) -> Vec<String> {
         far: None,
     };
     let mut code = Code::new(1 << 20).expect("memory for code");
-    let routines = Routines::write(&mut code);
+    let routines = Routines::write(&mut code, has_bmi2);
     let mut sites = Sites::default();
     let block = translate(key, 0, &line, &mut code, &mut sites, &routines);
-    let bytes = code.read(block.entries.plain, code.next(Section::Hot));
+    (code, block)
+}
+
+/// The host code from `start` on to where the code for what is rare begins.
+fn text_from(code: &Code, start: Offset) -> Vec<String> {
+    let bytes = code.read(start, code.next(Section::Hot));
     let mut formatter = GasFormatter::new();
     let mut lines = Vec::new();
     let decoder = Decoder::with_ip(64, &bytes, 0, DecoderOptions::NONE);
     for insn in decoder {
-        let is_mov = insn.mnemonic() == iced_x86::Mnemonic::Mov;
-        let to_frame = insn.memory_base() == iced_x86::Register::RSP;
-        if is_mov && to_frame && insn.memory_displacement64() == 8 {
+        let tells_site = insn.mnemonic() == iced_x86::Mnemonic::Mov
+            && insn.op0_kind() == OpKind::Memory
+            && insn.memory_base() == iced_x86::Register::RSP
+            && insn.memory_displacement64() == at::SITE.cast_unsigned().into();
+        if tells_site {
             break;
         }
         let mut line = String::new();
@@ -69,6 +83,48 @@ fn text_in(mode: Mode, guest: &[u8]) -> Vec<String> {
         lines.push(line);
     }
     lines
+}
+
+/// How a block counts the branch that leads to it, from its first instruction on.
+fn counting(flags: Where, has_bmi2: bool) -> Vec<String> {
+    // jmp .
+    let (code, block) = translated(MODE, flags, has_bmi2, &[0xeb, 0xfe]);
+    text_from(&code, block.entries.branch)
+}
+
+#[test]
+fn branches_are_counted_above_the_saved_flags() {
+    let saved = counting(Where::Saved, true);
+    assert_eq!(saved[0], "sub $0x10000,%rax");
+    assert!(saved[1].starts_with("jb 0x"), "{saved:?}");
+}
+
+#[test]
+fn counting_leaves_the_host_s_flags_alone() {
+    let count = ["lea -0x10000(%rax),%rax", "jecxz"];
+    let same = |found: &str, expected: &str| found.starts_with(expected);
+    let host = counting(Where::Host, true);
+    assert_eq!(host[0], "rorx $0x10,%rax,%rcx");
+    assert!(
+        host[1..].iter().zip(count).all(|(a, b)| same(a, b)),
+        "{host:?}"
+    );
+    let host = counting(Where::Host, false);
+    assert_eq!(host[..2], ["mov %rax,0x78(%rsp)", "mov 0x7A(%rsp),%ecx"]);
+    assert!(
+        host[2..].iter().zip(count).all(|(a, b)| same(a, b)),
+        "{host:?}"
+    );
+}
+
+#[test]
+fn a_product_whose_flags_nobody_sees_needs_no_rax() {
+    // mul rcx; add rax, 1; jmp .
+    let guest = [0x48, 0xf7, 0xe1, 0x48, 0x83, 0xc0, 0x01, 0xeb, 0xfe];
+    assert_eq!(text(&guest)[..2], ["mov %rbx,%rdx", "mulx %r10,%rbx,%rdx"]);
+    // mul rdx; add rax, 1; jmp .
+    let guest = [0x48, 0xf7, 0xe2, 0x48, 0x83, 0xc0, 0x01, 0xeb, 0xfe];
+    assert_eq!(text(&guest)[0], "mulx %rbx,%rbx,%rdx");
 }
 
 #[test]
@@ -215,7 +271,7 @@ fn a_jump_to_another_page_is_a_jump_to_be_linked() {
     let found = text(&[0xe9, 0xfb, 0x2f, 0, 0]);
     assert_eq!(
         found[..2],
-        ["mov 0x10(%rsp),%rcx", "lea 0x3000(%rcx),%rcx"],
+        ["mov 8(%rsp),%rcx", "lea 0x3000(%rcx),%rcx"],
         "{found:?}"
     );
     assert!(found[2].starts_with("jmp 0x"), "{found:?}");
@@ -374,7 +430,7 @@ fn flags_go_to_and_from_ah_as_they_are_saved() {
     let found = text(&[0x9f, 0xfc, 0x9e, 0xeb, 0xfe]);
     let expected = [
         "mov %ah,%bh",
-        "andq $0xFFFFFFFFFFFFFBFF,0xA0(%rsp)",
+        "andq $0xFFFFFFFFFFFFFBFF,0x98(%rsp)",
         "mov %bh,%ah",
         "and $0xD5,%ah",
         "or $2,%ah",
@@ -416,11 +472,13 @@ fn text_is_read_before_its_length_takes_the_flags_place() {
     let expected = [
         "mov (%rcx),%r15",
         "mov 8(%rcx),%r15",
+        "mov %rax,%r15",
         "mov %rbx,%rax",
         "pcmpestri $0,(%rcx),%xmm1",
+        "mov %r15,%rax",
         "mov %ecx,%r10d",
     ];
-    assert!(found.windows(5).any(|w| w == expected), "{found:?}");
+    assert!(found.windows(7).any(|w| w == expected), "{found:?}");
 }
 
 #[test]

@@ -48,7 +48,7 @@ impl Translator<'_> {
         })
     }
 
-    /// What is in memory is read before `rax`, which may hold the flags, is needed.
+    /// What is in memory is read before the host's `rax` is lent.
     fn explicit_text(&mut self, decoded: &Decoded, index: bool) -> bool {
         let (mem, spare) = FORM;
         let found = rewrite(&mut self.encoder, self.info, &decoded.insn, mem, spare);
@@ -62,8 +62,10 @@ impl Translator<'_> {
             self.asm.load(INDEX, mem.plus(8));
             slow
         });
+        self.asm.mov(INDEX, FLAGS);
         self.asm.mov(FLAGS, ACCUMULATOR);
         self.asm.raw(&rewritten.bytes);
+        self.asm.mov(FLAGS, INDEX);
         self.text_found(index);
         if let Some(slow) = slow {
             self.resume(&slow);

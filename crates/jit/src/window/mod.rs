@@ -200,11 +200,11 @@ pub(crate) struct Windows([Wall; 2]);
 
 impl Windows {
     /// None open.
-    pub(crate) fn new(ages: Ages) -> Windows {
+    pub(crate) fn new(ages: Ages, has_bmi2: bool) -> Windows {
         let Ages { program, kernel } = ages;
         Windows([
-            Wall::new(Side::User, program),
-            Wall::new(Side::Kernel, kernel),
+            Wall::new(Side::User, program, has_bmi2),
+            Wall::new(Side::Kernel, kernel, has_bmi2),
         ])
     }
 
@@ -286,10 +286,10 @@ struct Wall {
 }
 
 impl Wall {
-    fn new(side: Side, age: u64) -> Wall {
+    fn new(side: Side, age: u64, has_bmi2: bool) -> Wall {
         Wall {
             side,
-            reserved: silicon::has_bmi2().then(Reserved::new).flatten(),
+            reserved: has_bmi2.then(Reserved::new).flatten(),
             chunks: [None; WINDOWS],
             views: BTreeMap::new(),
             writable: BTreeMap::new(),
@@ -560,7 +560,7 @@ mod tests {
 
     fn closed(region: &mut Region) -> [Wall; 2] {
         SIDES.map(|side| {
-            let mut wall = Wall::new(side, 0);
+            let mut wall = Wall::new(side, 0, silicon::has_bmi2());
             wall.reset(region);
             wall
         })

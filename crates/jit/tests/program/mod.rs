@@ -157,8 +157,12 @@ pub(crate) struct Duel {
 
 impl Duel {
     pub(crate) fn new(seed: u64) -> Duel {
+        Duel::of(Jit::eager().expect("memory for code"), seed)
+    }
+
+    pub(crate) fn of(jit: Jit, seed: u64) -> Duel {
         Duel {
-            jit: Jit::eager().expect("memory for code"),
+            jit,
             pool: Pool::new(seed),
             tally: Tally::default(),
         }
