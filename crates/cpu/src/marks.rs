@@ -33,6 +33,26 @@ impl Marks {
         self.used[word / WORD] |= 1 << (word % WORD);
     }
 
+    /// Of numbers that are those of entries in tables of `entries` each, one table
+    /// behind the other: does as [`Marks::retain`] with `count` entries of each from
+    /// its entry `first` on, and with all where that is beyond its end.
+    pub fn retain_in_each(
+        &mut self,
+        entries: usize,
+        first: usize,
+        count: usize,
+        mut keep: impl FnMut(usize) -> bool,
+    ) {
+        let range = if first.saturating_add(count) > entries {
+            0..entries
+        } else {
+            first..first + count
+        };
+        for table in (0..self.words.len() * WORD).step_by(entries) {
+            self.retain(table + range.start..table + range.end, &mut keep);
+        }
+    }
+
     /// Calls `keep` with the marked numbers in `range`, ascending, and takes the
     /// marks away for which it says no.
     pub fn retain(&mut self, range: Range<usize>, mut keep: impl FnMut(usize) -> bool) {
@@ -77,6 +97,23 @@ mod tests {
     use std::collections::BTreeSet;
 
     const COUNT: usize = 3 * WORD * WORD;
+
+    #[test]
+    fn of_tables_the_same_entries_are_met_in_each() {
+        let mut marks = Marks::new(3 * WORD);
+        (0..3 * WORD).for_each(|n| marks.mark(n));
+        let mut met = |first, count| {
+            let mut met = Vec::new();
+            marks.retain_in_each(WORD, first, count, |n| {
+                met.push(n);
+                true
+            });
+            met
+        };
+        assert_eq!(met(62, 2), [62, 63, 126, 127, 190, 191]);
+        assert_eq!(met(62, 3).len(), 3 * WORD);
+        assert_eq!(met(1, usize::MAX).len(), 3 * WORD);
+    }
 
     proptest! {
         #[test]

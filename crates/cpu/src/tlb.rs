@@ -71,13 +71,8 @@ impl Entry {
     }
 }
 
+/// [`Linear::half`] of the lower half.
 const LOW: usize = 0;
-const HIGH: usize = 1;
-
-/// Which half of all linear addresses `at` is in.
-fn half(at: Linear) -> usize {
-    if at.is_low() { LOW } else { HIGH }
-}
 
 /// What a translation may be used for without another look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -176,7 +171,7 @@ impl Tlb {
         let entries = entries.into_boxed_slice();
         Tlb {
             entries: entries.try_into().expect("the length is the type's"),
-            filled: [LOW, HIGH].map(|_| Marks::new(SPACES * ENTRIES)),
+            filled: [(); 2].map(|()| Marks::new(SPACES * ENTRIES)),
             writable: ByPage::default(),
             dropped: Dropped::default(),
             has_dropped: false,
@@ -260,7 +255,7 @@ impl Tlb {
         let entry = &mut self.entries[index];
         let same = entry.delta == delta && [entry.read, entry.write, entry.fetch].contains(&page);
         if !same {
-            self.filled[half(linear)].mark(index);
+            self.filled[linear.half()].mark(index);
         }
         let is_new = leave.write && !(same && entry.write == page);
         let kept = if same {
@@ -322,23 +317,14 @@ impl Tlb {
         let inside = |tag: u64| tag != NONE && tag.wrapping_sub(start.0) < bytes;
         let first = Self::index(Space::Supervisor, start);
         let count = usize::try_from(bytes / PAGE_BYTES).unwrap_or(ENTRIES);
-        let filled = &mut self.filled[half(start)];
-        let mut keep = |n: usize| {
+        self.filled[start.half()].retain_in_each(ENTRIES, first, count, |n| {
             let entry = &mut self.entries[n];
             let goes = inside(entry.read) || inside(entry.write) || inside(entry.fetch);
             if goes {
                 *entry = EMPTY;
             }
             !goes
-        };
-        let range = if first + count > ENTRIES {
-            0..ENTRIES
-        } else {
-            first..first + count
-        };
-        for space in (0..SPACES).map(|space| space * ENTRIES) {
-            filled.retain(space + range.start..space + range.end, &mut keep);
-        }
+        });
     }
 
     /// Takes back every leave to store, so that the next store to each page

@@ -17,12 +17,12 @@ impl<T> Default for Halves<T> {
 impl<T> Halves<T> {
     /// The list for `at`'s half.
     pub(crate) fn of(&self, at: Linear) -> &Vec<T> {
-        &self.0[usize::from(!at.is_low())]
+        &self.0[at.half()]
     }
 
     /// The same, to be changed.
     pub(crate) fn of_mut(&mut self, at: Linear) -> &mut Vec<T> {
-        &mut self.0[usize::from(!at.is_low())]
+        &mut self.0[at.half()]
     }
 
     /// Takes out what is in the halves that `dropped` covers as a whole.

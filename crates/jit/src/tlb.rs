@@ -105,7 +105,7 @@ impl Filled {
         let entries = region.tlb();
         let place = space as usize * ENTRIES + n;
         let before = entries[place];
-        self.halves[half(page)].mark(place);
+        self.halves[page.half()].mark(place);
         let tag = |granted: bool| if granted { page.0 } else { no_page(n) };
         entries[place] = Entry {
             read: tag(known.read),
@@ -162,22 +162,15 @@ impl Filled {
     fn drop_range(&mut self, entries: &mut [Entry; COUNT], start: Linear, bytes: u64) {
         let first = index(start);
         let count = usize::try_from(bytes / PAGE_BYTES).unwrap_or(ENTRIES);
-        let range = if first + count > ENTRIES {
-            0..ENTRIES
-        } else {
-            first..first + count
-        };
         let inside = |page: u64| page.wrapping_sub(start.0) < bytes;
-        for space in (0..SPACES).map(|space| space * ENTRIES) {
-            self.halves[half(start)].retain(space + range.start..space + range.end, |n| {
-                let entry = &mut entries[n];
-                let goes = inside(entry.read) || inside(entry.write);
-                if goes {
-                    *entry = empty(n % ENTRIES);
-                }
-                !goes
-            });
-        }
+        self.halves[start.half()].retain_in_each(ENTRIES, first, count, |n| {
+            let entry = &mut entries[n];
+            let goes = inside(entry.read) || inside(entry.write);
+            if goes {
+                *entry = empty(n % ENTRIES);
+            }
+            !goes
+        });
     }
 }
 
@@ -187,11 +180,6 @@ fn empty_all(half: &mut Marks, entries: &mut [Entry; COUNT]) {
         entries[n] = empty(n % ENTRIES);
         false
     });
-}
-
-/// Which half of all linear addresses `at` is in.
-fn half(at: Linear) -> usize {
-    usize::from(!at.is_low())
 }
 
 #[cfg(test)]

@@ -47,6 +47,10 @@ impl Linear {
     pub const fn is_low(self) -> bool {
         self.0 >> 63 == 0
     }
+    /// Which half that is: 0 or 1.
+    pub const fn half(self) -> usize {
+        (self.0 >> 63) as usize
+    }
     /// Whether bits 63 to 47 are all equal (48-bit linear addresses).
     pub const fn is_canonical(self) -> bool {
         let high = self.0.cast_signed() >> 47;
