@@ -21,6 +21,9 @@ const CROWD_SIZE: u32 = 10;
 /// How long data is sent each way, in seconds.
 const STREAM_S: u32 = 5;
 
+/// How often that is tried, a second apart.
+const STREAM_TRIES: u32 = 10;
+
 /// No server takes longer to start, on a loaded host.
 const START_MAX: Duration = Duration::from_secs(300);
 /// Nor to end.
@@ -240,10 +243,18 @@ fn stream(port: u16, out: bool) -> anyhow::Result<f64> {
         &STREAM_S.to_string(),
     ]);
     command.args(out.then_some("--reverse"));
-    let output = command.output().context("apt-get install iperf3")?;
-    let said: Value = serde_json::from_slice(&output.stdout).context("iperf3's answer")?;
-    let bits = said["end"]["sum_received"]["bits_per_second"].as_f64();
-    Ok(bits.with_context(|| format!("iperf3: {}", said["error"]))? / 1e6)
+    // QEMU takes connections to a server that doesn't listen yet, and resets them.
+    let mut error = Value::Null;
+    for _ in 0..STREAM_TRIES {
+        let output = command.output().context("apt-get install iperf3")?;
+        let said: Value = serde_json::from_slice(&output.stdout).context("iperf3's answer")?;
+        if let Some(bits) = said["end"]["sum_received"]["bits_per_second"].as_f64() {
+            return Ok(bits / 1e6);
+        }
+        error = said["error"].clone();
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    bail!("iperf3: {error}")
 }
 
 /// The first number behind `words`.
