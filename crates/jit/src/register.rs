@@ -18,9 +18,9 @@ pub(crate) struct Host(pub(crate) u8);
 pub(crate) const FLAGS: Host = Host(0);
 /// Where that is in [`FLAGS`].
 pub(crate) const LEFT_SHIFT: u8 = 16;
-/// So many branches may be left at most: their number has 32 bits then, which is
-/// how many are looked at.
-pub(crate) const LEFT_MAX: u64 = 1 << 32;
+/// So many branches may be left at most when translated code is entered: 32 bits are
+/// looked at, and what is counted may be taken back.
+pub(crate) const LEFT_MAX: u64 = 1 << 31;
 /// Free; a memory operand's address.
 pub(crate) const ADDRESS: Host = Host(1);
 /// Free; an index into the frame's tables, a guest register from the frame.
