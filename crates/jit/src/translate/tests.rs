@@ -152,19 +152,25 @@ fn a_shift_whose_overflow_flag_is_seen_has_a_last_step_of_its_own() {
     );
 }
 
-#[test]
-fn rights_that_change_within_a_block_are_those_of_what_follows() {
-    // mov rax, [rsi]; stac; mov rdx, [rsi]; clac; mov rdi, [rsi]; jmp .
+/// The host code of a kernel that opens its user pages and shuts them again, in
+/// `mode` else.
+fn opening_user_pages(mode: Mode) -> Vec<String> {
+    // mov rdx, [rsi]; stac; mov rcx, [rsi]; clac; mov rdi, [rsi]; jmp .
     let guest = [
-        0x48, 0x8b, 0x06, 0x0f, 0x01, 0xcb, 0x48, 0x8b, 0x16, 0x0f, 0x01, 0xca, 0x48, 0x8b, 0x3e,
+        0x48, 0x8b, 0x16, 0x0f, 0x01, 0xcb, 0x48, 0x8b, 0x0e, 0x0f, 0x01, 0xca, 0x48, 0x8b, 0x3e,
         0xeb, 0xfe,
     ];
     let mode = Mode {
         space: Space::Supervisor as u8,
         smap: true,
-        ..MODE
+        ..mode
     };
-    let found = text_in(mode, &guest);
+    text_in(mode, &guest)
+}
+
+#[test]
+fn rights_that_change_within_a_block_are_those_of_what_follows() {
+    let found = opening_user_pages(MODE);
     let looks = found.iter().filter(|line| line.starts_with("sub "));
     let looks: Vec<&String> = looks.collect();
     assert_eq!(looks.len(), 3, "{found:?}");
@@ -483,17 +489,7 @@ fn text_is_read_before_its_length_takes_the_flags_place() {
 
 #[test]
 fn a_kernel_s_windows_are_others_and_none_of_its_user_pages() {
-    // mov rdx, [rsi]; stac; mov rcx, [rsi]; clac; mov rdi, [rsi]; jmp .
-    let guest = [
-        0x48, 0x8b, 0x16, 0x0f, 0x01, 0xcb, 0x48, 0x8b, 0x0e, 0x0f, 0x01, 0xca, 0x48, 0x8b, 0x3e,
-        0xeb, 0xfe,
-    ];
-    let mode = Mode {
-        space: Space::Supervisor as u8,
-        smap: true,
-        ..WINDOWED
-    };
-    let found = text_in(mode, &guest);
+    let found = opening_user_pages(WINDOWED);
     let expected = [
         TO_WINDOW[0],
         // A mebibyte behind the programs' table.
