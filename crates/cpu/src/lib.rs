@@ -30,6 +30,7 @@ mod registers;
 #[cfg(test)]
 mod rig;
 pub mod segment;
+mod spaces;
 mod state;
 mod tables;
 mod tlb;

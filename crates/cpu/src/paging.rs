@@ -192,7 +192,7 @@ impl Cpu {
             self.watch_table(step, fetch);
         }
         let flags = self.ram.pages().get(page.page_number());
-        let storable = found.dirty && flags & flag::DIRTY != 0 && flags & flag::WATCHED == 0;
+        let storable = found.dirty && is_storable(flags);
         let leave = Leave {
             read: data && self.allows(found, space, Access::Read),
             write: data && storable && self.allows(found, space, Access::Write),
@@ -256,6 +256,11 @@ impl Cpu {
         self.look |=
             bus.interrupt_waits() || bus.needs_attention() || self.ram.has_watched_writes();
     }
+}
+
+/// Whether a page of RAM with these flags may be stored to without another look.
+pub(crate) fn is_storable(flags: u8) -> bool {
+    flags & flag::DIRTY != 0 && flags & flag::WATCHED == 0
 }
 
 /// Whether an operand of `bytes` is aligned, as `#AC` sees it (SDM volume 3A,

@@ -1,7 +1,8 @@
 //! What the soft TLB has been filled from: the pages of paging-structure
 //! entries that walks read, and what was derived from each.
 //!
-//! The law: while a translation read from a page may still be in the TLB, the
+//! The law: while a translation read from a page may still be in the TLB, or is
+//! kept for an address space that isn't current ([`crate::spaces`]), the
 //! page bears `memory::flag::TABLE`, so that every store to it comes here. A
 //! page may bear the flag for longer, which only costs time.
 
@@ -10,14 +11,16 @@ use x86::control::{cr4, pte};
 use x86::{Linear, PAGE_BYTES, Physical};
 
 use crate::Cpu;
+use crate::paging::is_storable;
+use crate::spaces::{SpaceId, Spaces};
 use crate::walk::ADDRESS;
 
 /// What was derived from a page of entries.
 #[derive(Clone, Copy, Debug, Default)]
 struct Table {
-    /// When a walk last went through it, by [`Tables::now`]; 0 for one from
-    /// which nothing is derived any more.
-    walked: u64,
+    /// The address space in which a walk last went through it; 0 for one from which
+    /// nothing is derived any more.
+    space: SpaceId,
     /// The first linear address that its entries translate.
     base: u64,
     /// 1 for page tables, up to 4.
@@ -35,28 +38,31 @@ struct Table {
 /// a process that a context switch has just made stale.
 const STALE_WRITES_MAX: u8 = 8;
 
+impl Table {
+    /// Whether what is derived from it is all of [`Table::space`]. (Of a top table's
+    /// upper half the current one looks itself.)
+    fn is_of_one_space(&self) -> bool {
+        !self.shared && self.base >> 63 == 0
+    }
+}
+
 const CHUNK: usize = 512;
 
 /// All pages of entries, by page number.
 #[derive(Debug)]
 pub(crate) struct Tables {
-    /// Counts flushes of the TLB.
-    now: u64,
-    /// The last flush of the lower half of linear addresses: what was derived
-    /// for it earlier is gone.
-    lower_since: u64,
-    /// The last flush of everything, so of the upper half too.
-    upper_since: u64,
+    spaces: Spaces,
+    /// The first address space since the last flush of everything.
+    since: SpaceId,
     chunks: Vec<Option<Box<[Table; CHUNK]>>>,
 }
 
 impl Default for Tables {
     fn default() -> Self {
+        let spaces = Spaces::default();
         Tables {
-            // After the 0 of pages that no walk has gone through.
-            now: 1,
-            lower_since: 1,
-            upper_since: 1,
+            since: spaces.current(),
+            spaces,
             chunks: Vec::new(),
         }
     }
@@ -64,39 +70,43 @@ impl Default for Tables {
 
 impl Tables {
     fn entry(&mut self, number: u64) -> &mut Table {
-        let number = usize::try_from(number).expect("pages of RAM are host addresses");
-        let chunk = number / CHUNK;
-        if self.chunks.len() <= chunk {
-            self.chunks.resize(chunk + 1, None);
-        }
-        let tables = self.chunks[chunk].get_or_insert_with(|| Box::new([Table::default(); CHUNK]));
-        &mut tables[number % CHUNK]
+        entry(&mut self.chunks, number)
     }
 
     /// The page of entries `number`, if anything may be derived from it.
     fn live(&mut self, number: u64) -> Option<&mut Table> {
-        let (lower, upper) = (self.lower_since, self.upper_since);
-        let table = self.entry(number);
-        // The top tables' entries serve both halves.
-        let both = table.shared || table.level == TOP;
-        let since = if both || table.base >> 63 != 0 {
-            upper
+        let table = entry(&mut self.chunks, number);
+        let is_live = if table.is_of_one_space() {
+            self.spaces.has(table.space)
         } else {
-            lower
+            table.space >= self.since
         };
-        (table.walked >= since).then_some(table)
+        is_live.then_some(table)
+    }
+
+    /// The same, after what is derived from it of an address space that isn't current
+    /// has been given up. Kernels seldom change such a page, but when all is over and
+    /// it becomes something else.
+    fn live_here(&mut self, number: u64) -> Option<&mut Table> {
+        let current = self.spaces.current();
+        let table = *self.live(number)?;
+        if table.is_of_one_space() && table.space != current {
+            self.spaces.give_up(table.space);
+            return None;
+        }
+        Some(self.entry(number))
     }
 
     /// A walk to a page that was entered in the TLB went through `number`.
     fn walked(&mut self, number: u64, level: u8, base: u64, fetch: bool) {
-        let now = self.now;
-        if let Some(table) = self.live(number) {
+        let space = self.spaces.current();
+        if let Some(table) = self.live_here(number) {
             table.shared |= (table.base, table.level) != (base, level);
             table.fetch |= fetch;
-            table.walked = now;
+            table.space = space;
         } else {
             *self.entry(number) = Table {
-                walked: now,
+                space,
                 base,
                 level,
                 fetch,
@@ -104,6 +114,17 @@ impl Tables {
             };
         }
     }
+}
+
+/// The page of entries `number`.
+fn entry(chunks: &mut Vec<Option<Box<[Table; CHUNK]>>>, number: u64) -> &mut Table {
+    let number = usize::try_from(number).expect("pages of RAM are host addresses");
+    let chunk = number / CHUNK;
+    if chunks.len() <= chunk {
+        chunks.resize(chunk + 1, None);
+    }
+    let tables = chunks[chunk].get_or_insert_with(|| Box::new([Table::default(); CHUNK]));
+    &mut tables[number % CHUNK]
 }
 
 /// The level of the top table of 4-level paging.
@@ -121,13 +142,19 @@ pub(crate) struct Step {
 }
 
 impl Cpu {
+    /// The number of the current address space. As long as one has the same, what was
+    /// found in its lower half holds, but for what was dropped while it was current,
+    /// and for leaves to store.
+    pub fn address_space(&self) -> u64 {
+        self.tables.spaces.current()
+    }
+
     /// Drops all translations. The code in execution may be elsewhere now.
     pub(crate) fn flush_translations(&mut self) {
         self.look = true;
         self.tlb.flush();
-        self.tables.now += 1;
-        self.tables.lower_since = self.tables.now;
-        self.tables.upper_since = self.tables.now;
+        self.tables.spaces.forget();
+        self.tables.since = self.tables.spaces.current();
     }
 
     /// Drops what a change of the top table from `old` to `new` invalidates.
@@ -146,11 +173,12 @@ impl Cpu {
             self.flush_translations();
             return;
         }
-        self.tlb.flush_low();
-        self.tables.now += 1;
-        self.tables.lower_since = self.tables.now;
+        let low = self.tlb.take_low();
+        let low = self.tables.spaces.change(old, low, new);
+        let pages = self.ram.pages();
+        self.tlb
+            .put_low(low, |page| is_storable(pages.get(page.page_number())));
         // From now on the upper half follows from the new table.
-        self.tables.entry(old.page_number()).walked = 0;
         let step = Step {
             table: new,
             level: TOP,
@@ -169,8 +197,8 @@ impl Cpu {
     /// Drops all translations and all that is known of the pages they came
     /// from: after another state has been put in place of this one.
     pub(crate) fn forget_translations(&mut self) {
-        self.tlb.flush();
-        self.tables = Tables::default();
+        self.flush_translations();
+        self.tables.chunks.clear();
         let tables: Vec<u64> = self.ram.pages().with(flag::TABLE).collect();
         for number in tables {
             self.ram.pages().clear(number, flag::TABLE);
@@ -199,7 +227,7 @@ impl Cpu {
             *old = self.load_entry(Physical(first + n as u64 * entry_bytes));
         }
         self.store_bytes(at, bytes, value);
-        if self.tables.live(at.page_number()).is_none() {
+        if self.tables.live_here(at.page_number()).is_none() {
             self.count_stale_write(at.page_number());
             return;
         }
@@ -279,13 +307,13 @@ impl Cpu {
             && !table.shared
             && table.base == start.0
         {
-            table.walked = 0;
+            table.space = 0;
         }
     }
 
     /// Acts on a write to a page of entries of which nothing more is known.
     pub(crate) fn table_written_unseen(&mut self, at: Physical) {
-        if self.tables.live(at.page_number()).is_some() {
+        if self.tables.live_here(at.page_number()).is_some() {
             self.flush_translations();
         }
     }
@@ -313,13 +341,15 @@ mod tests {
     const TARGETS: [u64; 7] = [0x80_0000, 0x80_1000, PT, PT_2, 0x3000, 0x2000, 0xfed0_0000];
     /// A second page table, for the third entry of the page directory.
     const PT_2: u64 = 0x5000;
+    /// What an entry is that has been used for everything.
+    const USED: u64 = pte::P | pte::RW | pte::US | pte::A | pte::D;
     const RIGHTS: [u64; 7] = [
         0,
         pte::P,
         pte::P | pte::US,
         pte::P | pte::RW,
         pte::P | pte::RW | pte::US,
-        pte::P | pte::RW | pte::US | pte::A | pte::D,
+        USED,
         pte::P | pte::US | pte::NX,
     ];
     /// The window again, through the last entry of the top table.
@@ -349,6 +379,9 @@ mod tests {
     /// Another top table: at first with the same upper half, and nothing of
     /// the window.
     const PML4_2: u64 = 0x9000;
+    /// Top tables with the same upper half and a lower half of their own, but for the
+    /// second page table; behind each its tables of the other levels.
+    const OWN: [u64; 2] = [0x10_0000, 0x10_4000];
 
     fn entry() -> impl Strategy<Value = u64> {
         prop_oneof![
@@ -359,7 +392,14 @@ mod tests {
             Just(PML4_2),
             Just(PML4_2 + 511 * 8),
             Just(PML4 + 511 * 8),
+            (own(), 0..4u64).prop_map(|(top, n)| top + 0x3000 + 8 * n),
+            (own(), 2..4u64).prop_map(|(top, n)| top + 0x2000 + 8 * n),
+            (own(), Just(511)).prop_map(|(top, n)| top + 8 * n),
         ]
+    }
+
+    fn own() -> impl Strategy<Value = u64> {
+        prop::sample::select(&OWN)
     }
 
     fn value() -> impl Strategy<Value = u64> {
@@ -388,6 +428,7 @@ mod tests {
             1 => prop_oneof![Just(0u8), Just(3)].prop_map(Act::Level),
             1 => any::<bool>().prop_map(Act::Ac),
             2 => prop_oneof![Just(PML4), Just(PML4_2)].prop_map(Act::Root),
+            4 => own().prop_map(Act::Root),
             1 => any::<bool>().prop_map(Act::Wp),
         ]
     }
@@ -404,6 +445,22 @@ mod tests {
         let used = 0x2000 | all | pte::A;
         for at in [PML4, PML4 + 511 * 8, PML4_2, PML4_2 + 511 * 8] {
             ram.store(Physical(at), used);
+        }
+        for top in OWN {
+            let tables = [top, top + 0x1000, top + 0x2000];
+            for table in tables {
+                ram.store(Physical(table), (table + 0x1000) | all | pte::A);
+            }
+            ram.store(Physical(top + 511 * 8), used);
+            let entries = [
+                pte::P | pte::RW | pte::PS,
+                0,
+                (top + 0x3000) | all,
+                PT_2 | all,
+            ];
+            for (n, entry) in (0u64..).zip(entries) {
+                ram.store(Physical(top + 0x2000 + 8 * n), entry);
+            }
         }
         rig
     }
@@ -456,28 +513,78 @@ mod tests {
         }
     }
 
+    /// Acts in the address spaces that have tables of their own.
+    fn act_in_own() -> impl Strategy<Value = Act> {
+        let page = prop_oneof![0..2u64, 512..514u64];
+        let place = page.prop_map(|page| WINDOW + 4096 * page);
+        let value = (
+            prop::sample::select(&[0x80_0000, 0x80_1000, PT_2, OWN[0] + 0x3000]),
+            prop::sample::select(&[0, USED]),
+        )
+            .prop_map(|(to, rights)| if rights == 0 { 0 } else { to | rights });
+        let entry = prop_oneof![
+            4 => (own(), 0..2u64).prop_map(|(top, n)| top + 0x3000 + 8 * n),
+            1 => (0..2u64).prop_map(|n| PT_2 + 8 * n),
+            1 => own().prop_map(|top| top + 0x2000 + 8 * 3),
+        ];
+        let store = (entry, value.clone());
+        prop_oneof![
+            6 => own().prop_map(Act::Root),
+            6 => place.clone().prop_map(Act::Read),
+            6 => (place.clone(), value).prop_map(|(at, value)| Act::Write(at, value)),
+            1 => place.prop_map(Act::Fetch),
+            2 => store.clone().prop_map(|(entry, value)| Act::Store { entry, value, bytes: 8 }),
+            1 => store.prop_map(|(entry, value)| Act::Foreign { entry, value }),
+        ]
+    }
+
+    /// Does `acts` with what the soft TLB knows, and without.
+    fn compare(mut with: Rig, mut without: Rig, acts: Vec<Act>) -> Result<(), TestCaseError> {
+        for (n, act) in acts.into_iter().enumerate() {
+            without.cpu.forget_translations();
+            let (found, expected) = (perform(&mut with, act), perform(&mut without, act));
+            with.cpu.tlb.take_dropped();
+            prop_assert_eq!(found, expected, "act {}: {:x?}", n, act);
+            prop_assert_eq!(with.cpu.cr2, without.cpu.cr2);
+            let own = OWN
+                .into_iter()
+                .flat_map(|top| [0, 1, 2, 3].map(|n| top + n * 0x1000));
+            let others = [PML4, PML4_2, 0x2000, 0x3000, PT, PT_2, 0x80_0000, 0x80_1000];
+            for page in own.chain(others) {
+                let content = |rig: &Rig| {
+                    let mut bytes = vec![0; 4096];
+                    let read = rig.cpu.ram.read(Physical(page), &mut bytes);
+                    read.expect("it is RAM");
+                    bytes
+                };
+                let same = content(&with) == content(&without);
+                prop_assert!(same, "page {:#x} after act {}: {:x?}", page, n, act);
+            }
+        }
+        let dirty = (with.cpu.ram.take_dirty(), without.cpu.ram.take_dirty());
+        prop_assert_eq!(dirty.0, dirty.1);
+        Ok(())
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(512))]
         #[test]
         fn the_soft_tlb_cannot_be_seen(acts in prop::collection::vec(act(), 1..60)) {
-            let mut with = rig();
-            let mut without = rig();
-            for (n, act) in acts.into_iter().enumerate() {
-                without.cpu.forget_translations();
-                let (found, expected) = (perform(&mut with, act), perform(&mut without, act));
-                prop_assert_eq!(found, expected, "act {}: {:x?}", n, act);
-                prop_assert_eq!(with.cpu.cr2, without.cpu.cr2);
-                for page in [PML4, PML4_2, 0x2000, 0x3000, PT, PT_2, 0x80_0000, 0x80_1000] {
-                    let content = |rig: &Rig| {
-                        let mut bytes = vec![0; 4096];
-                        rig.cpu.ram.read(Physical(page), &mut bytes).expect("it is RAM");
-                        bytes
-                    };
-                    prop_assert!(content(&with) == content(&without), "page {:#x} after act {}: {:x?}", page, n, act);
-                }
-            }
-            let dirty = (with.cpu.ram.take_dirty(), without.cpu.ram.take_dirty());
-            prop_assert_eq!(dirty.0, dirty.1);
+            compare(rig(), rig(), acts)?;
+        }
+
+        #[test]
+        fn what_is_kept_of_address_spaces_cannot_be_seen(
+            acts in prop::collection::vec(act_in_own(), 1..100),
+        ) {
+            let in_own = || {
+                let mut rig = rig();
+                rig.cpu.cr4 &= !cr4::SMAP;
+                rig.cpu.refresh();
+                perform(&mut rig, Act::Root(OWN[0])).expect("it is allowed");
+                rig
+            };
+            compare(in_own(), in_own(), acts)?;
         }
     }
 }

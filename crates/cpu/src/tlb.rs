@@ -27,6 +27,14 @@ pub enum Space {
 }
 
 impl Space {
+    /// By their numbers.
+    const ALL: [Space; SPACES] = [
+        Space::Supervisor,
+        Space::User,
+        Space::SupervisorAc,
+        Space::UserAc,
+    ];
+
     /// Whether accesses are made with the rights of privilege level 3.
     pub const fn is_user(self) -> bool {
         matches!(self, Space::User | Space::UserAc)
@@ -39,7 +47,7 @@ const SPACES: usize = 4;
 const ENTRIES: usize = 1 << 17;
 
 /// One translation. A tag is [`tag`] of the linear page, or [`NONE`].
-#[derive(Clone, Copy, Debug, FromZeros)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros)]
 struct Entry {
     read: u64,
     write: u64,
@@ -69,7 +77,31 @@ impl Entry {
     fn written(&self) -> Option<Physical> {
         (self.write != NONE).then(|| Physical(self.write.wrapping_add(self.delta)).page())
     }
+
+    /// The linear page; of an empty entry page 0.
+    fn linear(&self) -> Linear {
+        Linear(self.read | self.write | self.fetch).page()
+    }
 }
+
+/// What was known of the lower half of an address space when it was left.
+#[derive(Debug, Default)]
+pub(crate) struct LowHalf(Vec<Kept>);
+
+/// An entry out of the table.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    index: u32,
+    /// How often the address space was entered since a walk found this.
+    visits: u8,
+    entry: Entry,
+}
+
+/// Nobody sees whether an entry is used. So that those that aren't don't go in and
+/// out for ever, an entry is kept for so many visits, and then found again by a walk.
+const VISITS_MAX: u8 = 16;
+/// Of more entries none is kept.
+const KEPT_MAX: usize = 1 << 11;
 
 /// [`Linear::half`] of the lower half.
 const LOW: usize = 0;
@@ -105,6 +137,10 @@ pub struct Dropped {
     pub all: bool,
     /// What is known of the lower half of all linear addresses.
     pub low: bool,
+    /// The same, as another address space is current ([`crate::Cpu::address_space`]).
+    /// Ranges in the lower half are the new one's then. What was kept of it is known
+    /// again: see [`Tlb::returned`].
+    pub left: bool,
     /// Every leave to store.
     pub writes: bool,
     /// What is known of the pages in these ranges: the first page, and the
@@ -133,6 +169,12 @@ impl Dropped {
         self.ranges.clear();
     }
 
+    /// Whether anything in the lower half was dropped and its address space isn't
+    /// left.
+    fn has_low(&self) -> bool {
+        self.low || self.ranges.iter().any(|(start, _)| start.is_low())
+    }
+
     fn add_writes_to(&mut self, page: Physical) {
         if self.writes_to.len() >= DROPPED_MAX {
             self.writes = true;
@@ -152,6 +194,8 @@ pub struct Tlb {
     filled: [Marks; 2],
     /// The entries that may be stored through.
     writable: ByPage,
+    /// What was known already when the current address space was entered last.
+    returned: Vec<Kept>,
     /// Since [`Tlb::take_dropped`] was last called; bounded, for an engine that
     /// never does.
     dropped: Dropped,
@@ -173,6 +217,7 @@ impl Tlb {
             entries: entries.try_into().expect("the length is the type's"),
             filled: [(); 2].map(|()| Marks::new(SPACES * ENTRIES)),
             writable: ByPage::default(),
+            returned: Vec::new(),
             dropped: Dropped::default(),
             has_dropped: false,
         }
@@ -288,19 +333,71 @@ impl Tlb {
             });
         }
         self.writable.clear();
+        self.returned.clear();
     }
 
-    /// Drops what is known of the lower half of all linear addresses.
-    pub(crate) fn flush_low(&mut self) {
-        self.note(|dropped| dropped.low = true);
+    /// Drops what is known of the lower half of all linear addresses; returns what
+    /// of it had better be kept. `None`: nothing is to be kept of the address space,
+    /// since something was dropped of it that nobody has taken.
+    pub(crate) fn take_low(&mut self) -> Option<LowHalf> {
+        let untold = self.dropped.has_low();
+        self.note(|dropped| dropped.left = true);
+        let mut returned = std::mem::take(&mut self.returned).into_iter().peekable();
+        let mut low = Vec::new();
         self.filled[LOW].retain(0..SPACES * ENTRIES, |n| {
             let entry = &mut self.entries[n];
-            // An empty entry's tags are low too; it stays empty.
-            if Linear(entry.read | entry.write | entry.fetch).is_low() {
-                *entry = EMPTY;
+            // An empty entry's page is low too.
+            if *entry == EMPTY || !entry.linear().is_low() {
+                return false;
+            }
+            let index = n as u32;
+            while returned.next_if(|kept| kept.index < index).is_some() {}
+            let same = returned.next_if(|kept| kept.index == index && kept.entry == *entry);
+            let visits = same.map_or(0, |kept| kept.visits + 1);
+            let entry = std::mem::replace(entry, EMPTY);
+            if visits < VISITS_MAX && low.len() <= KEPT_MAX {
+                low.push(Kept {
+                    index,
+                    visits,
+                    entry,
+                });
             }
             false
         });
+        if low.len() > KEPT_MAX {
+            low.clear();
+        }
+        (!untold).then_some(LowHalf(low))
+    }
+
+    /// Enters what was known of the address space that is current now, after
+    /// [`Tlb::take_low`]. `storable`: whether a page of RAM may be stored to without
+    /// another look.
+    pub(crate) fn put_low(&mut self, low: LowHalf, storable: impl Fn(Physical) -> bool) {
+        self.returned = low.0;
+        for kept in &mut self.returned {
+            let entry = &mut kept.entry;
+            if let Some(page) = entry.written() {
+                if storable(page) {
+                    let entries = &self.entries;
+                    self.writable
+                        .add(page, kept.index, |n| entries[n as usize].written());
+                } else {
+                    entry.write = NONE;
+                }
+            }
+            self.entries[kept.index as usize] = *entry;
+            self.filled[LOW].mark(kept.index as usize);
+        }
+    }
+
+    /// The pages of which something was known already when the current address space
+    /// was entered last.
+    pub fn returned(&self) -> impl Iterator<Item = (Space, Linear)> {
+        self.returned.iter().map(|kept| {
+            let space = Space::ALL[kept.index as usize / ENTRIES];
+            (space, kept.entry.linear())
+        })
     }
 
     /// Drops what is known of `linear`'s page.
@@ -391,7 +488,7 @@ mod tests {
             for n in 0..count {
                 tlb.enter(Space::User, Linear(n * PAGE_BYTES), Physical(0), ALL);
             }
-            tlb.flush_low();
+            tlb.take_low();
             assert!(tlb.read(Space::Supervisor, high, 1).is_some());
             let left =
                 (0..count).filter(|n| tlb.read(Space::User, Linear(n * PAGE_BYTES), 1).is_some());

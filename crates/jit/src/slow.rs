@@ -163,7 +163,7 @@ impl Context<'_> {
             self.windows.settle(self.region, self.cpu.space);
         }
         if let Some(at) = at {
-            self.filled.fill(self.region, self.cpu, at);
+            self.filled.fill(self.region, self.cpu, self.cpu.space, at);
             if *by_window {
                 self.windows.fill(self.region, self.cpu, at);
             }
@@ -250,7 +250,8 @@ impl Context<'_> {
 }
 
 /// Drops what the processor's soft TLB has dropped, from the fast TLB and from
-/// what is known of where code is mapped.
+/// what is known of where code is mapped; and copies what it had kept of an address
+/// space that is current again.
 pub(crate) fn see_dropped(
     cpu: &mut Cpu,
     region: &mut Region,
@@ -265,6 +266,16 @@ pub(crate) fn see_dropped(
         filled.drop(region, cpu, &dropped);
         windows.drop(&dropped, cpu.branches);
         blocks.mapped.drop(region, &dropped);
+        if dropped.left {
+            for (space, page) in cpu.tlb.returned() {
+                filled.fill(region, cpu, space, page);
+                if let Some(physical) = cpu.tlb.fetch(space, page) {
+                    blocks
+                        .mapped
+                        .note_known(region, physical, space as u8, page);
+                }
+            }
+        }
     }
 }
 

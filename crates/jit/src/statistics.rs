@@ -69,7 +69,7 @@ impl Statistics {
     /// The processor's soft TLB has dropped something.
     pub(crate) fn dropped(&mut self, dropped: &Dropped) {
         self.dropped[0] += u64::from(dropped.all);
-        self.dropped[1] += u64::from(dropped.low);
+        self.dropped[1] += u64::from(dropped.low || dropped.left);
         self.dropped[2] += dropped.ranges.len() as u64;
     }
 

@@ -6,7 +6,7 @@
 //! `a - e.read + e.host`. An entry goes when the processor's soft TLB drops the
 //! page ([`cpu::Dropped`]).
 
-use cpu::{ByPage, Cpu, Dropped, Marks};
+use cpu::{ByPage, Cpu, Dropped, Marks, Space};
 use x86::{Linear, PAGE_BYTES, Physical};
 
 use crate::frame::Region;
@@ -88,9 +88,8 @@ impl Filled {
         self.writable.clear();
     }
 
-    /// Copies what the processor knows of `at`'s page.
-    pub(crate) fn fill(&mut self, region: &mut Region, cpu: &Cpu, at: Linear) {
-        let space = cpu.space;
+    /// Copies what the processor knows of `at`'s page for accesses of `space`.
+    pub(crate) fn fill(&mut self, region: &mut Region, cpu: &Cpu, space: Space, at: Linear) {
         if space as usize >= SPACES {
             return;
         }
@@ -127,7 +126,7 @@ impl Filled {
     pub(crate) fn drop(&mut self, region: &mut Region, cpu: &Cpu, dropped: &Dropped) {
         let entries = region.tlb();
         let [low, high] = &mut self.halves;
-        if dropped.all || dropped.low {
+        if dropped.all || dropped.low || dropped.left {
             empty_all(low, entries);
         }
         if dropped.all {

@@ -402,7 +402,8 @@ impl Wall {
     /// [`Wall::settle`]. A process that ends drops page after page, and then
     /// everything.
     fn drop(&mut self, dropped: &Dropped, branches: u64) {
-        if dropped.all || dropped.low && self.side == Side::User {
+        let low = dropped.low || dropped.left;
+        if dropped.all || low && self.side == Side::User {
             self.worth.begin(branches);
             self.due = Due::All;
             return;
@@ -413,7 +414,7 @@ impl Wall {
         if self.views.is_empty() {
             return;
         }
-        if dropped.low {
+        if low {
             ranges.push((Linear(0), LOW_BYTES));
         }
         ranges.extend_from_slice(&dropped.ranges);
