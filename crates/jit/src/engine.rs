@@ -20,7 +20,7 @@ use crate::slow::{Context, Left, see_dropped, slow, take_over};
 use crate::statistics::Statistics;
 use crate::tlb::Filled;
 use crate::translate::{self, Line};
-use crate::window::{Ages, Windows};
+use crate::window::{Terms, Windows};
 
 /// Why there is no translator.
 #[derive(Debug, thiserror::Error)]
@@ -54,27 +54,27 @@ pub struct Jit {
 impl Jit {
     /// A translator that has translated nothing yet.
     pub fn new() -> Result<Jit, Error> {
-        Jit::with(code::BYTES, HOT, AGE, silicon::has_bmi2())
+        Jit::with(code::BYTES, HOT, TERMS, silicon::has_bmi2())
     }
 
     /// One for tests: it translates whatever it can when it is first reached,
     /// into so little code memory that this is often full.
     pub fn eager() -> Result<Jit, Error> {
-        Jit::with(EAGER_CODE_BYTES, 1, EAGER_AGE, silicon::has_bmi2())
+        Jit::with(EAGER_CODE_BYTES, 1, EAGER_TERMS, silicon::has_bmi2())
     }
 
     /// An eager one as it is on a host without BMI2.
     pub fn eager_without_bmi2() -> Result<Jit, Error> {
-        Jit::with(EAGER_CODE_BYTES, 1, EAGER_AGE, false)
+        Jit::with(EAGER_CODE_BYTES, 1, EAGER_TERMS, false)
     }
 
-    fn with(code_bytes: usize, hot: u8, ages: Ages, has_bmi2: bool) -> Result<Jit, Error> {
+    fn with(code_bytes: usize, hot: u8, terms: [Terms; 2], has_bmi2: bool) -> Result<Jit, Error> {
         let mut code = Code::new(code_bytes)?;
         let routines = Routines::write(&mut code, has_bmi2);
         let mut region = Region::new()?;
         let filled = Filled::new(&mut region);
         fault::install();
-        let mut windows = Windows::new(ages, has_bmi2);
+        let mut windows = Windows::new(terms, has_bmi2);
         windows.reset(&mut region);
         let mut blocks = Blocks::default();
         blocks.reset_jumps(&mut region);
@@ -249,7 +249,7 @@ impl Jit {
         let block = self.blocks.get(id).expect("it was just found");
         let (mode, entry) = (block.key.mode, block.entries.plain);
         if mode.windowed {
-            self.windows.settle(&mut self.region, cpu.space);
+            self.windows.settle(&mut self.region, cpu);
         }
         let start = self.code.address(entry);
         self.code.make_ready();
@@ -524,17 +524,20 @@ struct Heat {
 const HEATS: usize = 1 << 16;
 /// [`Heat::hot`] of a translator in use.
 const HOT: u8 = 3;
-/// An address space has windows when so many branches have retired in it; all of a
-/// kernel's code is translated anew for them, so that a start is better without.
-const AGE: Ages = Ages {
-    program: 1 << 22,
-    kernel: 1 << 29,
-};
+/// On what terms programs have windows, and the kernel: all of its code is translated
+/// anew for them, so that a start is better without.
+const TERMS: [Terms; 2] = [
+    Terms {
+        age: 1 << 22,
+        call: 1 << 13,
+    },
+    Terms {
+        age: 1 << 29,
+        call: 0,
+    },
+];
 /// The same of an eager translator.
-const EAGER_AGE: Ages = Ages {
-    program: 100,
-    kernel: 100,
-};
+const EAGER_TERMS: [Terms; 2] = [Terms { age: 100, call: 0 }; 2];
 /// Length in bytes of an eager translator's code memory: some hundred blocks.
 const EAGER_CODE_BYTES: usize = 512 << 10;
 

@@ -160,7 +160,7 @@ impl Context<'_> {
         }
         self.see_dropped();
         if self.mode.windowed {
-            self.windows.settle(self.region, self.cpu.space);
+            self.windows.settle(self.region, self.cpu);
         }
         if let Some(at) = at {
             self.filled.fill(self.region, self.cpu, self.cpu.space, at);
@@ -211,7 +211,7 @@ impl Context<'_> {
         self.statistics.went_on += 1;
         self.mode = mode;
         if mode.windowed {
-            self.windows.settle(self.region, self.cpu.space);
+            self.windows.settle(self.region, self.cpu);
         }
         self.give_back();
         let frame = self.frame();
@@ -264,7 +264,7 @@ pub(crate) fn see_dropped(
         let dropped = cpu.tlb.take_dropped();
         statistics.dropped(&dropped);
         filled.drop(region, cpu, &dropped);
-        windows.drop(&dropped, cpu.branches);
+        windows.drop(region, cpu, &dropped);
         blocks.mapped.drop(region, &dropped);
         if dropped.left {
             for (space, page) in cpu.tlb.returned() {

@@ -10,7 +10,8 @@
 //! ([`crate::fault`]) leads to the helper, which maps it.
 //!
 //! Programs and the kernel have windows of their own, with a table each: of what
-//! the [`Side`] may reach.
+//! the [`Side`] may reach. Several programs have theirs at a time ([`Wall`]); the
+//! table is that of the current address space.
 //!
 //! The law: by either table no linear address leads anywhere but into a window.
 //! - A chunk of the lower half that has no window has [`NONE`], which leads from
@@ -29,20 +30,21 @@
 //!
 //! A page costs some microseconds to show. So it is done only for address spaces
 //! that have been there for a while, and code that reaches for ever new pages is
-//! left to the fast TLB ([`worth`]). A change of the address space closes a
-//! program's windows; the kernel's stay as long as its half stays the same.
+//! left to the fast TLB ([`worth`]). A program's windows stay as long as its address
+//! space has the same number ([`Cpu::address_space`]), current or not, the kernel's
+//! as long as its half stays the same.
 
 mod reserved;
+mod wall;
 mod worth;
 
-use std::collections::BTreeMap;
-use std::io;
-
 use cpu::{Cpu, Dropped, Space};
-use x86::{Linear, PAGE_BYTES, Physical};
+use x86::Linear;
 
-use self::reserved::{Place, Reserved};
-use self::worth::Worth;
+use self::reserved::Reserved;
+use self::wall::Wall;
+pub(crate) use self::worth::Terms;
+use self::worth::{Life, Lives, Missing};
 use crate::cache::BlockId;
 use crate::frame::Region;
 use crate::site::SiteId;
@@ -67,16 +69,15 @@ pub(crate) const BYTES: usize = CHUNKS * size_of::<u64>() + APART;
 /// What leads from every canonical address, and from those next to them, to one
 /// that isn't canonical.
 const NONE: u64 = 1 << 62;
-/// Windows of a side: a program has its text, its heap, its libraries and its stack
+/// Windows of a wall: a program has its text, its heap, its libraries and its stack
 /// in four chunks, or a few more; a kernel its text, all of memory, stacks, and what
 /// it knows of pages.
 const WINDOWS: usize = 16;
-/// Pages that are shown with a neighbour at most, on either side.
-const AROUND: usize = 128;
-/// With more ranges to be hidden than this, everything is.
-const DUE_MAX: usize = 1 << 12;
-/// Length in bytes of the longest access.
-const ACCESS_BYTES_MAX: u64 = 32;
+/// Programs that have windows at a time; of about as many the soft TLB keeps something.
+const PROGRAMS: usize = 16;
+/// After so many branches without it a program's windows may become another's: where
+/// more programs than [`PROGRAMS`] take turns, some do without.
+const IDLE: u64 = 1 << 28;
 
 /// Who sees through windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,8 +123,8 @@ impl Side {
         }
     }
 
-    /// Pages shown at most. Linux gives a process some 65,000 mappings, and what
-    /// lies alone takes two.
+    /// Pages shown at most, of programs by all of them together. Linux gives a process
+    /// some 65,000 mappings, and what lies alone takes two.
     const fn pages_max(self) -> usize {
         match self {
             Side::User => 24_000,
@@ -139,399 +140,206 @@ impl Side {
     }
 }
 
-/// What a window shows at a page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct View {
-    page: Physical,
-    write: bool,
-}
-
-impl View {
-    /// What is to be shown at `page` with the rights of `space`, as far as the
-    /// processor knows.
-    fn of(cpu: &Cpu, space: Space, page: Linear) -> Option<View> {
-        let known = cpu.tlb.known(space, page)?;
-        known.read.then_some(View {
-            page: known.page,
-            write: known.write,
-        })
-    }
-
-    /// Whether one mapping can hold it and what is at the page after.
-    fn goes_on_as(self, next: View) -> bool {
-        self.page.plus(PAGE_BYTES) == next.page && self.write == next.write
-    }
-}
-
-/// What is no longer to be shown.
-#[derive(Debug)]
-enum Due {
-    /// Everything.
-    All,
-    Some {
-        /// The pages in these ranges: the first page, and the length in bytes.
-        ranges: Vec<(Linear, u64)>,
-        /// As pages that may be stored to: these.
-        writes: Vec<u64>,
-    },
-}
-
-impl Default for Due {
-    fn default() -> Self {
-        Due::Some {
-            ranges: Vec::new(),
-            writes: Vec::new(),
-        }
-    }
-}
-
-/// An address space is worth windows when so many branches have retired in it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ages {
-    /// A program's half.
-    pub(crate) program: u64,
-    /// The kernel's, which all share.
-    pub(crate) kernel: u64,
-}
-
 /// All windows.
 #[derive(Debug)]
-pub(crate) struct Windows([Wall; 2]);
+pub(crate) struct Windows {
+    /// `None`: the host gives no addresses for them, or has no BMI2.
+    kernel: Option<Wall>,
+    /// The programs'; as many as the host gives addresses for.
+    programs: Vec<Wall>,
+    /// The one of `programs` that is the current address space's.
+    current: Option<usize>,
+    /// The one that may become that, where there is none.
+    next: Option<usize>,
+    /// The current address space.
+    space: u64,
+    /// By [`Side`]: when windows begin and what they cost, how long the current
+    /// address space has been there, and who has missed.
+    terms: [Terms; 2],
+    lives: [Life; 2],
+    missing: [Missing; 2],
+    others: Lives,
+    /// How many pages were shown so far.
+    shown: u64,
+}
 
 impl Windows {
-    /// None open.
-    pub(crate) fn new(ages: Ages, has_bmi2: bool) -> Windows {
-        let Ages { program, kernel } = ages;
-        Windows([
-            Wall::new(Side::User, program, has_bmi2),
-            Wall::new(Side::Kernel, kernel, has_bmi2),
-        ])
+    /// None open. `terms`: those of programs, and the kernel's.
+    pub(crate) fn new(terms: [Terms; 2], has_bmi2: bool) -> Windows {
+        let wall = |side| {
+            let reserved = has_bmi2.then(Reserved::new).flatten()?;
+            Some(Wall::new(side, reserved))
+        };
+        Windows {
+            kernel: wall(Side::Kernel),
+            programs: (0..PROGRAMS).map_while(|_| wall(Side::User)).collect(),
+            current: None,
+            next: None,
+            space: 0,
+            terms,
+            lives: terms.map(|terms| Life::new(terms, 0)),
+            missing: Default::default(),
+            others: Lives::default(),
+            shown: 0,
+        }
     }
 
-    fn of(&mut self, space: Space) -> &mut Wall {
-        &mut self.0[Side::of(space) as usize]
+    /// The wall of the code with the rights of `space`, if it has one.
+    fn wall(&mut self, space: Space) -> Option<&mut Wall> {
+        match Side::of(space) {
+            Side::User => self.programs.get_mut(self.current?),
+            Side::Kernel => self.kernel.as_mut(),
+        }
     }
 
     /// Whether there can be windows for the code in execution, and it is worth them.
     pub(crate) fn are_on(&self, cpu: &Cpu) -> bool {
-        self.0[Side::of(cpu.space) as usize].is_on(cpu)
+        let side = Side::of(cpu.space);
+        let can_be = match side {
+            Side::User => self.current.or(self.next).is_some(),
+            Side::Kernel => self.kernel.is_some(),
+        };
+        can_be && self.lives[side as usize].are_on(cpu.branches) && cpu.ram.file().is_some()
     }
 
     /// Counts that `site` in block `id` has missed.
     pub(crate) fn miss(&mut self, cpu: &Cpu, site: SiteId, id: BlockId) {
-        self.of(cpu.space).worth.miss(site, id, cpu.branches);
+        self.missing[Side::of(cpu.space) as usize].miss(site, id, cpu.branches);
     }
 
     /// The blocks that had better have no windows, since the last call.
     pub(crate) fn take_roaming(&mut self) -> Vec<BlockId> {
-        let [user, kernel] = &mut self.0;
-        let mut roaming = user.worth.take_roaming();
-        roaming.append(&mut kernel.worth.take_roaming());
+        let [user, kernel] = &mut self.missing;
+        let mut roaming = user.take_roaming();
+        roaming.append(&mut kernel.take_roaming());
         roaming
     }
 
     /// All sites are forgotten.
     pub(crate) fn forget_sites(&mut self) {
-        self.0.iter_mut().for_each(|wall| wall.worth.forget_sites());
+        self.missing.iter_mut().for_each(Missing::forget_sites);
     }
 
     /// How many pages were shown so far.
     pub(crate) fn shown(&self) -> u64 {
-        self.0.iter().map(|wall| wall.shown).sum()
+        self.shown
     }
 
     /// Shows what the processor knows of `at`'s page, of the next where an access
     /// at `at` may reach into it, and of the neighbours that one mapping holds.
     pub(crate) fn fill(&mut self, region: &mut Region, cpu: &Cpu, at: Linear) {
-        self.of(cpu.space).fill(region, cpu, at);
+        if cpu.space.is_user() {
+            self.make_room(region);
+        }
+        if let Some(wall) = self.wall(cpu.space) {
+            self.shown += wall.fill(region, cpu, at);
+            self.pay(cpu);
+        }
+    }
+
+    /// Sees what the windows of the code in execution have cost.
+    fn pay(&mut self, cpu: &Cpu) {
+        let calls = self.wall(cpu.space).map_or(0, Wall::take_calls);
+        if calls > 0 {
+            self.lives[Side::of(cpu.space) as usize].spend(calls, cpu.branches);
+        }
+    }
+
+    /// Sees that the current program has a wall, and that all together don't show too
+    /// much.
+    fn make_room(&mut self, region: &mut Region) {
+        if self.current.is_none()
+            && let Some(next) = self.next
+        {
+            self.programs[next].begin(region, self.space);
+            self.current = Some(next);
+        }
+        let shown: usize = self.programs.iter().map(Wall::pages).sum();
+        if shown + wall::FILL_MAX > Side::User.pages_max() {
+            let others = self.programs.iter_mut().filter(|wall| !wall.is_up());
+            others.for_each(|wall| wall.close(region));
+        }
     }
 
     /// Notes that what `dropped` covers is no longer to be shown: not after
-    /// [`Windows::settle`]. `branches`: how many have retired.
-    pub(crate) fn drop(&mut self, dropped: &Dropped, branches: u64) {
-        self.0
-            .iter_mut()
-            .for_each(|wall| wall.drop(dropped, branches));
+    /// [`Windows::settle`]. Where the address space is another now, so are the
+    /// programs' windows.
+    pub(crate) fn drop(&mut self, region: &mut Region, cpu: &Cpu, dropped: &Dropped) {
+        if dropped.writes || !dropped.writes_to.is_empty() {
+            let walls = self.programs.iter_mut().chain(&mut self.kernel);
+            walls.for_each(|wall| wall.drop_writes(dropped));
+        }
+        if dropped.all {
+            let kernel = Side::Kernel as usize;
+            self.lives[kernel] = Life::new(self.terms[kernel], cpu.branches);
+            let walls = self.programs.iter_mut();
+            walls.for_each(|wall| wall.forget(region));
+            self.current = None;
+            self.next = self.oldest(cpu.branches);
+        }
+        if cpu.address_space() != self.space {
+            self.enter(region, cpu.address_space(), cpu.branches);
+        }
+        for space in [Space::User, Space::Supervisor] {
+            if let Some(wall) = self.wall(space) {
+                wall.drop(dropped);
+            }
+        }
     }
 
-    /// Stops showing to code with the rights of `space` what was dropped. To be
-    /// called before such code that has windows goes on.
-    pub(crate) fn settle(&mut self, region: &mut Region, space: Space) {
-        self.of(space).settle(region);
+    /// Address space `space` is current from now on.
+    fn enter(&mut self, region: &mut Region, space: u64, branches: u64) {
+        let user = Side::User as usize;
+        let (terms, life) = (self.terms[user], self.lives[user]);
+        if let Some(wall) = self.wall(Space::User) {
+            wall.take_down(region, branches);
+            if !life.are_on(branches) {
+                wall.forget(region);
+            }
+        }
+        self.others.leave(self.space, life, branches);
+        let again = self.others.enter(space, branches);
+        self.lives[user] = again.unwrap_or_else(|| Life::new(terms, branches));
+        self.space = space;
+        self.current = self.programs.iter().position(|wall| wall.is_of(space));
+        self.next = self.oldest(branches);
+        if let Some(wall) = self.wall(Space::User) {
+            wall.put_up(region);
+        }
+    }
+
+    /// The programs' wall that was left first, if that may become another's.
+    fn oldest(&self, branches: u64) -> Option<usize> {
+        let walls = self.programs.iter().enumerate();
+        let (oldest, wall) = walls.min_by_key(|(_, wall)| wall.left_at())?;
+        let is_idle = |left_at: u64| branches.wrapping_sub(left_at) >= IDLE;
+        wall.left_at().is_none_or(is_idle).then_some(oldest)
+    }
+
+    /// Stops showing to the code in execution what was dropped. To be called before
+    /// such code that has windows goes on.
+    pub(crate) fn settle(&mut self, region: &mut Region, cpu: &Cpu) {
+        if let Some(wall) = self.wall(cpu.space) {
+            wall.settle(region);
+            self.pay(cpu);
+        }
     }
 
     /// Closes all windows, and makes the tables anew.
     pub(crate) fn reset(&mut self, region: &mut Region) {
-        self.0.iter_mut().for_each(|wall| wall.reset(region));
+        let walls = self.programs.iter_mut().chain(&mut self.kernel);
+        walls.for_each(|wall| wall.forget(region));
+        (self.current, self.space) = (None, 0);
+        self.next = self.oldest(0);
+        self.others = Lives::default();
+        self.lives = self.terms.map(|terms| Life::new(terms, 0));
+        for side in [Side::User, Side::Kernel] {
+            let chunks = region.chunks(side);
+            chunks[..USER_CHUNKS].fill(NONE);
+            EDGES.into_iter().for_each(|chunk| chunks[chunk] = NONE);
+        }
+        self.forget_sites();
     }
-}
-
-/// The windows of one side.
-#[derive(Debug)]
-struct Wall {
-    side: Side,
-    /// `None`: the host gives none, or has no BMI2.
-    reserved: Option<Reserved>,
-    /// The chunk that each window shows.
-    chunks: [Option<usize>; WINDOWS],
-    /// What is shown, by linear page.
-    views: BTreeMap<u64, View>,
-    /// The linear pages that may be stored to, by physical page. Some may not
-    /// any more.
-    writable: BTreeMap<u64, Vec<u64>>,
-    due: Due,
-    worth: Worth,
-    /// How many pages were shown so far.
-    shown: u64,
-}
-
-impl Wall {
-    fn new(side: Side, age: u64, has_bmi2: bool) -> Wall {
-        Wall {
-            side,
-            reserved: has_bmi2.then(Reserved::new).flatten(),
-            chunks: [None; WINDOWS],
-            views: BTreeMap::new(),
-            writable: BTreeMap::new(),
-            due: Due::default(),
-            worth: Worth::new(age),
-            shown: 0,
-        }
-    }
-
-    fn is_on(&self, cpu: &Cpu) -> bool {
-        self.reserved.is_some() && self.worth.are_on(cpu.branches) && cpu.ram.file().is_some()
-    }
-
-    fn fill(&mut self, region: &mut Region, cpu: &Cpu, at: Linear) {
-        let first = at.page();
-        let last = at.plus(ACCESS_BYTES_MAX - 1).page();
-        self.fill_around(region, cpu, first);
-        if last != first {
-            self.fill_around(region, cpu, last);
-        }
-    }
-
-    fn fill_around(&mut self, region: &mut Region, cpu: &Cpu, page: Linear) {
-        let Some((first, views)) = self.wanted_around(cpu, page) else {
-            return;
-        };
-        if self.views.len() + views.len() > self.side.pages_max() {
-            self.close(region);
-        }
-        if let Some(window) = self.window_of(region, first)
-            && self.show(cpu, window, first, &views).is_err()
-        {
-            // The host has no more mappings to give.
-            self.close(region);
-        }
-    }
-
-    /// What is to be shown at `page` and isn't, and at its neighbours in the same
-    /// chunk as far as one mapping can hold them; and the first of these pages.
-    fn wanted_around(&self, cpu: &Cpu, page: Linear) -> Option<(Linear, Vec<View>)> {
-        let wanted = |page: Linear| {
-            let view = View::of(cpu, self.side.space(), page)?;
-            (self.views.get(&page.0) != Some(&view)).then_some(view)
-        };
-        let begins_chunk = |page: Linear| page.0.is_multiple_of(CHUNK_BYTES);
-        let mut views = vec![wanted(page)?];
-        let mut first = page;
-        while views.len() <= AROUND && !begins_chunk(first) {
-            let before = Linear(first.0 - PAGE_BYTES);
-            match wanted(before) {
-                Some(view) if view.goes_on_as(views[views.len() - 1]) => views.push(view),
-                _ => break,
-            }
-            first = before;
-        }
-        views.reverse();
-        let mut next = page.plus(PAGE_BYTES);
-        while views.len() <= 2 * AROUND && !begins_chunk(next) {
-            match wanted(next) {
-                Some(view) if views[views.len() - 1].goes_on_as(view) => views.push(view),
-                _ => break,
-            }
-            next = next.plus(PAGE_BYTES);
-        }
-        Some((first, views))
-    }
-
-    /// The window of `page`'s chunk; opened, if there is one left.
-    fn window_of(&mut self, region: &mut Region, page: Linear) -> Option<usize> {
-        let chunk = self.side.chunk(page.0)?;
-        let has = |wanted| self.chunks.iter().position(|&chunk| chunk == wanted);
-        if let Some(window) = has(Some(chunk)) {
-            return Some(window);
-        }
-        let window = has(None)?;
-        self.chunks[window] = Some(chunk);
-        let start = self.reserved.as_ref()?.start(window);
-        // lint: what translated code adds to an address; the guest never sees it
-        let host = start.as_ptr().addr() as u64;
-        region.chunks(self.side)[chunk] = host.wrapping_sub((chunk as u64) << CHUNK_BITS);
-        Some(window)
-    }
-
-    /// Shows `views`, which one mapping can hold, from `first` on.
-    fn show(&mut self, cpu: &Cpu, window: usize, first: Linear, views: &[View]) -> io::Result<()> {
-        let place = Place {
-            window,
-            offset: first.0 % CHUNK_BYTES,
-            bytes: views.len() as u64 * PAGE_BYTES,
-        };
-        let View { page, write } = views[0];
-        if let (Some(reserved), Some(file)) = (&self.reserved, cpu.ram.file()) {
-            reserved.show(place, file, page, write)?;
-        }
-        self.shown += views.len() as u64;
-        for (n, &view) in (0u64..).zip(views) {
-            let linear = first.plus(n * PAGE_BYTES).0;
-            self.views.insert(linear, view);
-            if write {
-                let pages = self.writable.entry(view.page.0).or_default();
-                if !pages.contains(&linear) {
-                    pages.push(linear);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Notes that what `dropped` covers is no longer to be shown: not after
-    /// [`Wall::settle`]. A process that ends drops page after page, and then
-    /// everything.
-    fn drop(&mut self, dropped: &Dropped, branches: u64) {
-        let low = dropped.low || dropped.left;
-        if dropped.all || low && self.side == Side::User {
-            self.worth.begin(branches);
-            self.due = Due::All;
-            return;
-        }
-        let Due::Some { ranges, writes } = &mut self.due else {
-            return;
-        };
-        if self.views.is_empty() {
-            return;
-        }
-        if low {
-            ranges.push((Linear(0), LOW_BYTES));
-        }
-        ranges.extend_from_slice(&dropped.ranges);
-        if dropped.writes {
-            self.writable.clear();
-            let shown = self.views.iter().filter(|(_, view)| view.write);
-            writes.extend(shown.map(|(&page, _)| page));
-        }
-        for physical in &dropped.writes_to {
-            writes.extend(self.writable.remove(&physical.0).into_iter().flatten());
-        }
-        if ranges.len() > DUE_MAX || writes.len() > self.side.pages_max() + DUE_MAX {
-            self.due = Due::All;
-        }
-    }
-
-    /// Stops showing what was dropped.
-    fn settle(&mut self, region: &mut Region) {
-        if let Due::Some { ranges, writes } = &self.due
-            && ranges.is_empty()
-            && writes.is_empty()
-        {
-            return;
-        }
-        // Cutting a mapping makes two, and the host may have no more to give.
-        let done = match std::mem::take(&mut self.due) {
-            Due::All => None,
-            Due::Some { ranges, writes } => self.take_back(&ranges, writes).ok(),
-        };
-        if done.is_none() {
-            self.close(region);
-        }
-    }
-
-    fn take_back(&mut self, ranges: &[(Linear, u64)], mut writes: Vec<u64>) -> io::Result<()> {
-        for &(start, bytes) in ranges {
-            self.hide(start.0, bytes)?;
-        }
-        writes.sort_unstable();
-        writes.dedup();
-        writes.retain(|page| self.views.get(page).is_some_and(|view| view.write));
-        self.protect(&writes)
-    }
-
-    /// Lets `pages`, which are shown, no longer be stored to. They ascend.
-    fn protect(&mut self, pages: &[u64]) -> io::Result<()> {
-        for run in pages.chunk_by(are_neighbours) {
-            if let (Some(place), Some(reserved)) = (self.place(run), &self.reserved) {
-                reserved.protect(place)?;
-            }
-        }
-        for page in pages {
-            self.views
-                .entry(*page)
-                .and_modify(|view| view.write = false);
-        }
-        Ok(())
-    }
-
-    /// Shows nothing in `start..start + bytes` any more.
-    fn hide(&mut self, start: u64, bytes: u64) -> io::Result<()> {
-        let last = start.saturating_add(bytes - 1);
-        let pages: Vec<u64> = self
-            .views
-            .range(start..=last)
-            .map(|(&page, _)| page)
-            .collect();
-        for run in pages.chunk_by(are_neighbours) {
-            if let (Some(place), Some(reserved)) = (self.place(run), &self.reserved) {
-                reserved.hide(place)?;
-            }
-        }
-        for page in pages {
-            self.views.remove(&page);
-        }
-        Ok(())
-    }
-
-    /// Where `run` is, pages that are shown, one behind the other.
-    fn place(&self, run: &[u64]) -> Option<Place> {
-        let chunk = self.side.chunk(*run.first()?);
-        let window = self.chunks.iter().position(|&shown| shown == chunk)?;
-        Some(Place {
-            window,
-            offset: run[0] % CHUNK_BYTES,
-            bytes: run.len() as u64 * PAGE_BYTES,
-        })
-    }
-
-    /// Closes all windows.
-    fn close(&mut self, region: &mut Region) {
-        for (window, chunk) in self.chunks.iter_mut().enumerate() {
-            if let (Some(chunk), Some(reserved)) = (chunk.take(), &self.reserved) {
-                region.chunks(self.side)[chunk] = NONE;
-                let hidden = reserved.hide(Place::whole(window));
-                hidden.expect("one mapping takes the place of many");
-            }
-        }
-        self.views.clear();
-        self.writable.clear();
-        self.due = Due::default();
-    }
-
-    /// Closes all windows, and makes the table anew.
-    fn reset(&mut self, region: &mut Region) {
-        self.close(region);
-        self.worth.begin(0);
-        self.worth.forget_sites();
-        let chunks = region.chunks(self.side);
-        chunks[..USER_CHUNKS].fill(NONE);
-        EDGES.into_iter().for_each(|chunk| chunks[chunk] = NONE);
-    }
-}
-
-/// Whether page `b` follows page `a` in the same chunk.
-fn are_neighbours(a: &u64, b: &u64) -> bool {
-    a + PAGE_BYTES == *b && a >> CHUNK_BITS == b >> CHUNK_BITS
 }
 
 #[cfg(test)]
@@ -559,12 +367,19 @@ mod tests {
         chunks.flat_map(|at| [at.wrapping_sub(1), at, at + 1, at.wrapping_neg(), !at])
     }
 
-    fn closed(region: &mut Region) -> [Wall; 2] {
-        SIDES.map(|side| {
-            let mut wall = Wall::new(side, 0, silicon::has_bmi2());
-            wall.reset(region);
-            wall
-        })
+    fn closed(region: &mut Region) -> Windows {
+        let terms = Terms { age: 0, call: 0 };
+        let mut windows = Windows::new([terms; 2], silicon::has_bmi2());
+        windows.reset(region);
+        windows
+    }
+
+    /// The wall of `side`'s code; a program gets one.
+    fn wall<'a>(windows: &'a mut Windows, region: &mut Region, side: Side) -> Option<&'a mut Wall> {
+        if side == Side::User && !windows.programs.is_empty() {
+            windows.make_room(region);
+        }
+        windows.wall(side.space())
     }
 
     #[test]
@@ -591,15 +406,14 @@ mod tests {
             (Side::Kernel, 0xffff_ffff_8100_0000),
         ] {
             let mut region = Region::new().expect("memory");
-            let wall = &mut closed(&mut region)[side as usize];
-            if wall.reserved.is_none() {
+            let mut windows = closed(&mut region);
+            let Some(wall) = wall(&mut windows, &mut region, side) else {
                 return;
-            }
+            };
             let base = Linear(base);
             let window = wall.window_of(&mut region, base).expect("one of many");
             assert_eq!(wall.window_of(&mut region, base), Some(window));
-            let start = wall.reserved.as_ref().expect("as above").start(window);
-            let start = start.as_ptr().addr() as u64;
+            let start = wall.reserved.start(window).as_ptr().addr() as u64;
             let low = base.0 & !(CHUNK_BYTES - 1);
             let last = low + (CHUNK_BYTES - 1);
             for at in [low, base.0, last] {
@@ -619,14 +433,17 @@ mod tests {
     #[test]
     fn the_other_side_s_windows_are_out_of_reach() {
         let mut region = Region::new().expect("memory");
-        let mut walls = closed(&mut region);
+        let mut windows = closed(&mut region);
         let bases = [
             0x1000u64,
             0x7f12_3456_7000,
             0xffff_8880_1234_5000,
             0xffff_ffff_8100_0000,
         ];
-        for wall in &mut walls {
+        for side in SIDES {
+            let Some(wall) = wall(&mut windows, &mut region, side) else {
+                return;
+            };
             for base in bases {
                 wall.window_of(&mut region, Linear(base));
             }
@@ -643,5 +460,51 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn programs_have_windows_by_turns() {
+        const BASE: u64 = 0x7f12_3456_7000;
+        let mut region = Region::new().expect("memory");
+        let mut windows = closed(&mut region);
+        let mut seen = Vec::new();
+        for space in [1, 2] {
+            windows.enter(&mut region, space, space);
+            assert!(faults(host(&mut region, Side::User, BASE, 0)));
+            let Some(wall) = wall(&mut windows, &mut region, Side::User) else {
+                return;
+            };
+            wall.window_of(&mut region, Linear(BASE));
+            seen.push(host(&mut region, Side::User, BASE, 0));
+        }
+        assert_ne!(seen[0], seen[1]);
+        windows.enter(&mut region, 3, 3);
+        assert!(faults(host(&mut region, Side::User, BASE, 0)));
+        for (space, before) in [(2, seen[1]), (1, seen[0])] {
+            windows.enter(&mut region, space, 4);
+            assert_eq!(host(&mut region, Side::User, BASE, 0), before);
+        }
+    }
+
+    #[test]
+    fn nobody_takes_the_windows_of_who_was_there_just_now() {
+        let mut region = Region::new().expect("memory");
+        let mut windows = closed(&mut region);
+        if windows.programs.is_empty() {
+            return;
+        }
+        for space in 1..=PROGRAMS as u64 {
+            windows.enter(&mut region, space, space);
+            windows.make_room(&mut region);
+            assert!(windows.current.is_some());
+        }
+        let none = |windows: &Windows| windows.current.or(windows.next).is_none();
+        windows.enter(&mut region, 100, 1000);
+        assert!(none(&windows));
+        windows.enter(&mut region, 101, 1000 + IDLE);
+        assert!(!none(&windows));
+        windows.make_room(&mut region);
+        windows.enter(&mut region, 1, 1001 + IDLE);
+        assert!(windows.current.is_none());
     }
 }

@@ -11,13 +11,97 @@ const MISS_BRANCHES: u64 = 1 << 16;
 /// A site with so many misses that aren't forgiven reaches for ever new pages.
 const MISSED_MAX: u32 = 64;
 
-/// Who has missed, and since when the address space has been the same.
-#[derive(Debug)]
-pub(super) struct Worth {
+/// Programs' address spaces, other than the current one, whose lives are known.
+const LIVES: usize = 32;
+
+/// When windows begin, and what they cost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
     /// An address space is worth windows when so many branches have retired in it.
+    pub(crate) age: u64,
+    /// So many of them pay for a call of the host's: to show pages, or to hide them.
+    pub(crate) call: u64,
+}
+
+/// How long an address space has been current, less what its windows have cost: it
+/// grows old by branches, and younger by calls of the host's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Life {
+    terms: Terms,
+    /// At branch count `at`.
     age: u64,
-    /// Since this branch count the address space is the same.
-    since: u64,
+    at: u64,
+    has_windows: bool,
+}
+
+impl Life {
+    /// Begins at this branch count.
+    pub(super) fn new(terms: Terms, branches: u64) -> Life {
+        Life {
+            terms,
+            age: 0,
+            at: branches,
+            has_windows: false,
+        }
+    }
+
+    fn age(&self, branches: u64) -> u64 {
+        self.age.saturating_add(branches.wrapping_sub(self.at))
+    }
+
+    /// Whether the address space, which is current, is worth windows.
+    pub(super) fn are_on(&self, branches: u64) -> bool {
+        self.has_windows || self.age(branches) >= self.terms.age
+    }
+
+    /// Its windows have cost so many calls. With nothing left to pay it is without
+    /// them, until it is twice as old as it had to be before.
+    pub(super) fn spend(&mut self, calls: u64, branches: u64) {
+        if !self.are_on(branches) {
+            return;
+        }
+        let age = self.age(branches).min(2 * self.terms.age);
+        let left = age.checked_sub(calls * self.terms.call);
+        if left.is_none() {
+            self.terms.age = self.terms.age.saturating_mul(2).min(AGE_MAX);
+        }
+        (self.age, self.at) = (left.unwrap_or(0), branches);
+        self.has_windows = left.is_some();
+    }
+}
+
+/// No address space has to be older.
+const AGE_MAX: u64 = 1 << 40;
+
+/// The lives of programs' address spaces that aren't current, by their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Lives(Vec<(u64, Life)>);
+
+impl Lives {
+    /// At this branch count address space `old` is left, whose life was `life`.
+    pub(super) fn leave(&mut self, old: u64, life: Life, branches: u64) {
+        if self.0.len() >= LIVES {
+            self.0.remove(0);
+        }
+        let age = life.age(branches);
+        self.0.push((old, Life { age, ..life }));
+    }
+
+    /// The life of `space`, which is current from this branch count on, if there was
+    /// one.
+    pub(super) fn enter(&mut self, space: u64, branches: u64) -> Option<Life> {
+        let place = self.0.iter().position(|&(other, _)| other == space)?;
+        let (_, life) = self.0.remove(place);
+        Some(Life {
+            at: branches,
+            ..life
+        })
+    }
+}
+
+/// Who has missed.
+#[derive(Debug, Default)]
+pub(super) struct Missing {
     by_site: BTreeMap<SiteId, Misses>,
     /// Blocks that had better have no windows.
     roaming: Vec<BlockId>,
@@ -41,27 +125,7 @@ impl Misses {
     }
 }
 
-impl Worth {
-    /// In an address space that begins at branch count 0.
-    pub(super) fn new(age: u64) -> Worth {
-        Worth {
-            age,
-            since: 0,
-            by_site: BTreeMap::new(),
-            roaming: Vec::new(),
-        }
-    }
-
-    /// An address space begins at this branch count.
-    pub(super) fn begin(&mut self, branches: u64) {
-        self.since = branches;
-    }
-
-    /// Whether the address space is worth windows.
-    pub(super) fn are_on(&self, branches: u64) -> bool {
-        branches.wrapping_sub(self.since) >= self.age
-    }
-
+impl Missing {
     /// Counts that `site` of block `id` has missed.
     pub(super) fn miss(&mut self, site: SiteId, id: BlockId, branches: u64) {
         let misses = self.by_site.entry(site).or_default();
@@ -87,37 +151,65 @@ impl Worth {
 mod tests {
     use super::*;
 
+    const TERMS: Terms = Terms { age: 100, call: 10 };
+
     #[test]
     fn an_address_space_is_worth_windows_when_it_is_old_enough() {
-        let mut worth = Worth::new(100);
-        worth.begin(1000);
-        assert!(!worth.are_on(1099));
-        assert!(worth.are_on(1100));
+        let life = Life::new(TERMS, 1000);
+        assert!(!life.are_on(1099));
+        assert!(life.are_on(1100));
+    }
+
+    #[test]
+    fn who_comes_back_is_as_old_as_when_it_was_left() {
+        let mut lives = Lives::default();
+        lives.leave(1, Life::new(TERMS, 0), 60);
+        assert!(lives.enter(2, 60).is_none());
+        let life = lives.enter(1, 1000).expect("it was left");
+        assert!(!life.are_on(1039) && life.are_on(1040));
+        for other in 0..=LIVES as u64 {
+            lives.leave(1 + other, life, 2000);
+        }
+        assert!(lives.enter(1, 2000).is_none() && lives.enter(2, 2000).is_some());
+    }
+
+    #[test]
+    fn who_can_t_pay_for_windows_waits_longer_each_time() {
+        let mut life = Life::new(TERMS, 0);
+        life.spend(1, 100);
+        assert!(life.are_on(100));
+        life.spend(9, 100);
+        assert!(life.are_on(100));
+        life.spend(1, 109);
+        assert!(!life.are_on(109) && !life.are_on(308) && life.are_on(309));
+        // Nobody saves for more than a while.
+        life.spend(41, 1_000_000);
+        assert!(!life.are_on(1_000_000) && life.are_on(1_000_400));
     }
 
     #[test]
     fn a_site_roams_that_misses_more_often_than_it_is_worth() {
-        let mut worth = Worth::new(0);
+        let mut missing = Missing::default();
         let often = u64::from(MISSED_MAX);
         for n in 1..=2 * often {
-            worth.miss(7, 3, n * MISS_BRANCHES);
+            missing.miss(7, 3, n * MISS_BRANCHES);
         }
-        assert!(worth.take_roaming().is_empty());
+        assert!(missing.take_roaming().is_empty());
         for n in 1..=2 * often {
-            worth.miss(8, 4, n * MISS_BRANCHES / 2);
+            missing.miss(8, 4, n * MISS_BRANCHES / 2);
         }
-        assert!(worth.take_roaming().contains(&4));
+        assert!(missing.take_roaming().contains(&4));
     }
 
     /// A program that has just begun touches all of its pages once.
     #[test]
     fn a_burst_of_misses_is_forgiven() {
-        let mut worth = Worth::new(0);
+        let mut missing = Missing::default();
         for burst in 0..10 {
             for n in 1..u64::from(MISSED_MAX) {
-                worth.miss(7, 3, (burst << 30) + n);
+                missing.miss(7, 3, (burst << 30) + n);
             }
         }
-        assert!(worth.take_roaming().is_empty());
+        assert!(missing.take_roaming().is_empty());
     }
 }
