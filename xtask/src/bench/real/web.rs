@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How many requests one visitor makes after the other, and how many ten make at once.
-const ALONE: u32 = 300;
+const ALONE: u32 = 2000;
 const CROWD: u32 = 5000;
 const CROWD_SIZE: u32 = 10;
 
