@@ -13,7 +13,7 @@ use crate::by_page::ByPage;
 use crate::marks::Marks;
 
 /// Whose rights an access has; each has its own part of the TLB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Space {
     /// Privilege level 0 to 2, user pages closed by SMAP (where it is on).
     Supervisor = 0,

@@ -32,7 +32,7 @@ pub(crate) type BlockId = u32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Mode {
     /// Whose rights memory accesses have. Never [`Space::UserAc`].
-    pub(crate) space: u8,
+    pub(crate) space: Space,
     pub(crate) model: Model,
     /// 32-bit code of a program under a 64-bit kernel, in segments that begin at
     /// 0 and let every access pass.
@@ -77,7 +77,7 @@ impl Mode {
         let on = cpu.cr0 & (cr0::EM | cr0::TS) | !cpu.cr4 & cr4::OSFXSR == 0;
         let simd = on && cpu.mxcsr & MXCSR_MASKS == MXCSR_MASKS;
         Some(Mode {
-            space: cpu.space as u8,
+            space: cpu.space,
             model: cpu.model,
             narrow,
             open,
@@ -108,9 +108,9 @@ impl Mode {
     /// time.
     pub(crate) fn part(self) -> usize {
         // A kernel that has windows goes on having them.
-        let windowed = self.windowed && self.space == Space::User as u8;
+        let windowed = self.windowed && self.space == Space::User;
         match (self.narrow, windowed) {
-            (false, false) => usize::from(self.space),
+            (false, false) => self.space as usize,
             (true, false) => NARROW_PART,
             (false, true) => WINDOWED_PART,
             (true, true) => NARROW_WINDOWED_PART,
@@ -546,7 +546,7 @@ fn list(key: Key) -> usize {
 /// A number whose low bits depend on all that often differs between keys.
 #[expect(clippy::cast_possible_truncation, reason = "masked to the low bits")]
 fn mix(key: Key) -> usize {
-    let mode = u64::from(key.mode.space) << 1 | u64::from(key.mode.windowed);
+    let mode = (key.mode.space as u64) << 1 | u64::from(key.mode.windowed);
     let salt = mode << 3 | key.flags as u64;
     (key.start.0 ^ key.start.0 >> 10 ^ salt << 9) as usize
 }

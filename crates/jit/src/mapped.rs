@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use cpu::Dropped;
+use cpu::{Dropped, Space};
 use x86::{Linear, Physical};
 
 use crate::frame::Region;
@@ -32,18 +32,18 @@ pub(crate) type Number = u32;
 #[derive(Debug, Default)]
 pub(crate) struct Mapped {
     /// By page number and space.
-    numbers: BTreeMap<(u64, u8), Number>,
+    numbers: BTreeMap<(u64, Space), Number>,
     /// Which page was noted where. Some are elsewhere by now.
     noted: Halves<(Linear, Number)>,
     /// The page and the space that [`Mapped::note_known`] was last called for, if
     /// nothing was dropped since.
-    last: Option<(u64, u8)>,
+    last: Option<(u64, Space)>,
 }
 
 impl Mapped {
     /// The number of `physical`'s page for accesses of `space`; `None` if there
     /// are too many.
-    pub(crate) fn number(&mut self, physical: Physical, space: u8) -> Option<Number> {
+    pub(crate) fn number(&mut self, physical: Physical, space: Space) -> Option<Number> {
         let next = self.numbers.len();
         if next >= PAGES {
             return None;
@@ -68,7 +68,7 @@ impl Mapped {
 
     /// Whether [`Mapped::note_known`] would tell nothing new of `linear`'s page:
     /// where it may not, it wasn't called since something was dropped.
-    pub(crate) fn knows(&self, linear: Linear, space: u8) -> bool {
+    pub(crate) fn knows(&self, linear: Linear, space: Space) -> bool {
         self.last == Some((linear.page().0, space))
     }
 
@@ -77,7 +77,7 @@ impl Mapped {
         &mut self,
         region: &mut Region,
         physical: Physical,
-        space: u8,
+        space: Space,
         linear: Linear,
     ) {
         self.last = Some((linear.page().0, space));
@@ -135,9 +135,14 @@ mod tests {
         let mut region = Region::new().expect("memory");
         let mut mapped = Mapped::default();
         mapped.clear(&mut region);
-        let number = mapped.number(Physical(0x5000), 1).expect("the first");
-        assert_eq!(mapped.number(Physical(0x5abc), 1), Some(number));
-        assert_ne!(mapped.number(Physical(0x5000), 0), Some(number));
+        let number = mapped
+            .number(Physical(0x5000), Space::User)
+            .expect("the first");
+        assert_eq!(mapped.number(Physical(0x5abc), Space::User), Some(number));
+        assert_ne!(
+            mapped.number(Physical(0x5000), Space::Supervisor),
+            Some(number)
+        );
         let range = |page| Dropped {
             ranges: vec![(Linear(page), 0x1000)],
             ..Dropped::default()
@@ -155,8 +160,12 @@ mod tests {
         let mut region = Region::new().expect("memory");
         let mut mapped = Mapped::default();
         mapped.clear(&mut region);
-        let low = mapped.number(Physical(0x5000), 1).expect("a number");
-        let high = mapped.number(Physical(0x6000), 0).expect("a number");
+        let low = mapped
+            .number(Physical(0x5000), Space::User)
+            .expect("a number");
+        let high = mapped
+            .number(Physical(0x6000), Space::Supervisor)
+            .expect("a number");
         mapped.note(&mut region, low, Linear(0x7fff_ffff_f000));
         mapped.note(&mut region, high, Linear(0xffff_8000_0000_0000));
         let dropped = Dropped {

@@ -82,7 +82,7 @@ impl Context<'_> {
         // SAFETY: as in `frame`; borrowed apart from `cpu`.
         let frame = unsafe { self.frame.as_ref() };
         take_over(self.cpu, frame, self.until);
-        self.mode.space = self.cpu.space as u8;
+        self.mode.space = self.cpu.space;
     }
 
     /// Gives the processor's state to translated code.
@@ -270,9 +270,7 @@ pub(crate) fn see_dropped(
             for (space, page) in cpu.tlb.returned() {
                 filled.fill(region, cpu, space, page);
                 if let Some(physical) = cpu.tlb.fetch(space, page) {
-                    blocks
-                        .mapped
-                        .note_known(region, physical, space as u8, page);
+                    blocks.mapped.note_known(region, physical, space, page);
                 }
             }
         }

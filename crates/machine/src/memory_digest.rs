@@ -6,14 +6,11 @@
 //! it makes no difference whether a page was written with zeros or not at all.
 
 use memory::Ram;
-use seal::{Digest, Digester};
+use seal::{Digest, Digester, SIDE_BY_SIDE};
 use x86::{PAGE_BYTES, Physical};
 
 /// Pages in a group.
 const GROUP: usize = 512;
-/// Pages that are hashed at a time: they fill the host's vectors, and little of
-/// its cache.
-const BATCH: usize = 16;
 /// Bytes in a page, as a length.
 const PAGE: usize = 4096;
 
@@ -104,14 +101,14 @@ impl MemoryDigest {
 struct Batch {
     indices: Vec<usize>,
     /// As many as there are indices count.
-    contents: Box<[[u8; PAGE]; BATCH]>,
+    contents: Box<[[u8; PAGE]; SIDE_BY_SIDE]>,
 }
 
 impl Batch {
     fn new() -> Batch {
         Batch {
-            indices: Vec::with_capacity(BATCH),
-            contents: Box::new([[0; PAGE]; BATCH]),
+            indices: Vec::with_capacity(SIDE_BY_SIDE),
+            contents: Box::new([[0; PAGE]; SIDE_BY_SIDE]),
         }
     }
 
@@ -125,7 +122,7 @@ impl Batch {
     }
 
     fn is_full(&self) -> bool {
-        self.indices.len() == BATCH
+        self.indices.len() == SIDE_BY_SIDE
     }
 
     /// Puts the digests of all of them into `pages`, and is empty.

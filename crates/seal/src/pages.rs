@@ -19,8 +19,9 @@ use crate::Digest;
 const PAGE: usize = 4096;
 /// Bytes of a chunk: the leaves of BLAKE3's tree (BLAKE3 specification, 2.1).
 const CHUNK: usize = 1024;
-/// How many are hashed side by side.
-const MANY: usize = 16;
+/// Pages that are hashed side by side: as many at a time fill the host's vectors, and
+/// little of its cache.
+pub const SIDE_BY_SIDE: usize = 16;
 
 /// BLAKE3's initial value (specification, table 1).
 const INITIAL: [u32; 8] = [
@@ -45,7 +46,7 @@ mod flag {
 pub fn page_digests(pages: &[[u8; PAGE]]) -> Vec<Digest> {
     let hasher = Hasher(Platform::detect());
     pages
-        .chunks(MANY)
+        .chunks(SIDE_BY_SIDE)
         .flat_map(|pages| hasher.pages(pages))
         .map(Digest)
         .collect()

@@ -2,7 +2,7 @@
 //! aren't linked yet. It is placed apart from the rest of its block, and reached by
 //! jumps, or by faults where an access is made by a window.
 
-use cpu::Decoded;
+use cpu::{Decoded, Space};
 use iced_x86::Mnemonic;
 
 use super::Translator;
@@ -31,7 +31,7 @@ pub(super) enum Cold {
         run: Vec<Decoded>,
         flags: Where,
         /// [`crate::cache::Mode::space`] there.
-        space: u8,
+        space: Space,
         /// Where translated code goes on; `None` behind a RET.
         resume: Option<Resume>,
     },

@@ -166,7 +166,7 @@ impl Translator<'_> {
             self.asm.test_low_byte(ADDRESS, access.bytes - 1);
             jumps.push(self.asm.jcc(Condition::NOT_EQUAL));
         }
-        let space = usize::from(self.key.mode.space);
+        let space = self.key.mode.space as usize;
         let entry = |field: usize| {
             let offset = space * tlb::ENTRIES * size_of::<tlb::Entry>() + field;
             let disp = at::TLB + i32::try_from(offset).expect("the tables are small");

@@ -73,7 +73,7 @@ pub(crate) fn translate(
     let second = line.second;
     let ended = line.ended;
     // A kernel whose user pages are open reaches for those, most of the time.
-    let is_open = key.mode.space == Space::SupervisorAc as u8;
+    let is_open = key.mode.space == Space::SupervisorAc;
     let has_windows = key.mode.windowed && !line.roams && !is_open;
     let far = line.far;
     let line = &line.insns[..];

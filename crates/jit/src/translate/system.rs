@@ -32,7 +32,7 @@ pub(super) fn is_known(insn: &Instruction, mode: Mode) -> bool {
 
 /// Whether code runs at privilege level 0.
 fn is_kernel(mode: Mode) -> bool {
-    mode.space != Space::User as u8
+    mode.space != Space::User
 }
 
 /// What POPF may change without the helper, at privilege level 0: the
@@ -83,7 +83,7 @@ impl Translator<'_> {
     /// STAC or CLAC: what follows has the rights of `space`. EFLAGS.AC is in step
     /// with it.
     fn set_space(&mut self, space: Space) {
-        if self.key.mode.space == space as u8 {
+        if self.key.mode.space == space {
             return;
         }
         let ac = bits(flags::AC);
@@ -97,7 +97,7 @@ impl Translator<'_> {
         self.asm.store(Mem::frame(at::REST), ADDRESS);
         self.asm
             .store_constant(Mem::frame(at::SPACE), i32::from(space as u8));
-        self.key.mode.space = space as u8;
+        self.key.mode.space = space;
         // What leads to a window leads to one of these rights.
         self.has_windows = false;
     }

@@ -10,7 +10,7 @@ use crate::cache::Mode;
 
 /// 64-bit code of a program on a processor that has everything.
 const MODE: Mode = Mode {
-    space: Space::User as u8,
+    space: Space::User,
     model: cpu::Model::V3,
     narrow: false,
     open: [true; 2],
@@ -161,7 +161,7 @@ fn opening_user_pages(mode: Mode) -> Vec<String> {
         0xeb, 0xfe,
     ];
     let mode = Mode {
-        space: Space::Supervisor as u8,
+        space: Space::Supervisor,
         smap: true,
         ..mode
     };

@@ -49,7 +49,7 @@ impl Translator<'_> {
             return;
         }
         self.asm.shrx(INDEX, base, FRAME);
-        let chunks = at::chunks(Side::of_number(self.key.mode.space));
+        let chunks = at::chunks(Side::of(self.key.mode.space));
         let to_host = Mem::indexed(Some(FRAME), INDEX, 3, chunks);
         self.asm.load(INDEX, to_host);
     }

@@ -90,17 +90,8 @@ pub(crate) enum Side {
 
 impl Side {
     /// Of code with the rights of `space`.
-    const fn of(space: Space) -> Side {
+    pub(crate) const fn of(space: Space) -> Side {
         if space.is_user() {
-            Side::User
-        } else {
-            Side::Kernel
-        }
-    }
-
-    /// The same, by the space's number.
-    pub(crate) const fn of_number(space: u8) -> Side {
-        if space == Space::User as u8 {
             Side::User
         } else {
             Side::Kernel

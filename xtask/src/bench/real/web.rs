@@ -13,8 +13,10 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How many requests one visitor makes after the other, and how many ten make at once.
-const ALONE: u32 = 2000;
+/// How many requests one visitor makes before any are counted, until whoever translates has done so; how many then; and
+/// how many ten make at once.
+const FIRST: u32 = 2000;
+const ALONE: u32 = 1000;
 const CROWD: u32 = 5000;
 const CROWD_SIZE: u32 = 10;
 
@@ -88,6 +90,7 @@ pub(super) fn visit(real: &Real, subject: Subject) -> anyhow::Result<Visit> {
         std::thread::sleep(Duration::from_millis(100));
     }
     let ready_s = began.elapsed().as_secs_f64();
+    ab(ports.web, FIRST, 1)?;
     let alone = ab(ports.web, ALONE, 1)?;
     let crowd = ab(ports.web, CROWD, CROWD_SIZE)?;
     let visit = Visit {
