@@ -144,6 +144,43 @@ fn code_that_was_left_for_windows_has_none_in_a_young_address_space() {
     assert_eq!(found.get("rbx"), Some(49 * (5 + 700)));
 }
 
+#[test]
+#[rustfmt::skip]
+fn code_that_another_address_space_has_windows_to_is_seen_to_change() {
+    // Six times at privilege level 0, each time with the other tables, and on at level 3.
+    let kernel = [
+        0x48, 0xff, 0x04, 0x25, 0x20, 0xa0, 0x00, 0x00, // incq   0xa020
+        0x8b, 0x14, 0x25, 0x20, 0xa0, 0x00, 0x00, // mov    0xa020,%edx
+        0x83, 0xfa, 0x06, // cmp    $0x6,%edx
+        0x77, 0x29, // ja     0x44
+        0xb8, 0x00, 0x10, 0x00, 0x00, // mov    $0x1000,%eax
+        0xf6, 0xc2, 0x01, // test   $0x1,%dl
+        0x75, 0x05, // jne    0x2a
+        0xb8, 0x00, 0x50, 0x00, 0x00, // mov    $0x5000,%eax
+        0x0f, 0x22, 0xd8, // mov    %rax,%cr3
+        0xb9, 0x90, 0x01, 0x00, 0x00, // mov    $0x190,%ecx
+    ];
+    // By tables A it writes to the code that it calls by tables B, where its page has
+    // changed places with the next.
+    let program = [
+        0xf6, 0xc2, 0x01, // test   $0x1,%dl
+        0x74, 0x09, // je     0xe
+        0x88, 0x14, 0x25, 0x02, 0x21, 0x01, 0x00, // mov    %dl,0x12102
+        0xeb, 0x05, // jmp    0x13
+        0xe8, 0xed, 0x20, 0x00, 0x00, // call   0x13100
+        0xff, 0xc9, // dec    %ecx
+        0x75, 0xe9, // jne    0x0
+        0xcc, // int3
+    ];
+    let code = [
+        0x83, 0xc3, 0x00, // add    $0x0,%ebx
+        0xc3, // ret
+    ];
+    let kernel = [&BEGIN[..], &kernel, &END].concat();
+    let found = by_hand(&[(0x1_0000, &kernel), (0x1_1000, &program), (0x1_2100, &code)]);
+    assert_eq!(found.get("rbx"), Some(400 * (1 + 3 + 5)));
+}
+
 /// Runs `program` at privilege level 3, with 7 in `rbx`, 400 in `ecx` and 0x36000 in
 /// `rsp`, until it faults: then it halts. Above 0x36000 lies the kernel's memory.
 #[rustfmt::skip]
