@@ -155,6 +155,11 @@ pub struct Dropped {
 const DROPPED_MAX: usize = 64;
 
 impl Dropped {
+    /// Whether it covers the whole lower half, for whichever reason.
+    pub fn covers_low(&self) -> bool {
+        self.all || self.low || self.left
+    }
+
     fn add_range(&mut self, start: Linear, bytes: u64) {
         let covered = self.all || self.low && start.is_low();
         if covered {

@@ -27,7 +27,7 @@ impl<T> Halves<T> {
 
     /// Takes out what is in the halves that `dropped` covers as a whole.
     pub(crate) fn take(&mut self, dropped: &Dropped) -> impl Iterator<Item = T> {
-        let covered = match (dropped.all, dropped.low || dropped.left) {
+        let covered = match (dropped.all, dropped.covers_low()) {
             (true, _) => 2,
             (false, true) => 1,
             (false, false) => 0,

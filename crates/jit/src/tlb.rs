@@ -126,7 +126,7 @@ impl Filled {
     pub(crate) fn drop(&mut self, region: &mut Region, cpu: &Cpu, dropped: &Dropped) {
         let entries = region.tlb();
         let [low, high] = &mut self.halves;
-        if dropped.all || dropped.low || dropped.left {
+        if dropped.covers_low() {
             empty_all(low, entries);
         }
         if dropped.all {

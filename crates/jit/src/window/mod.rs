@@ -175,9 +175,9 @@ impl Windows {
         }
     }
 
-    /// The wall of the code with the rights of `space`, if it has one.
-    fn wall(&mut self, space: Space) -> Option<&mut Wall> {
-        match Side::of(space) {
+    /// The wall of `side`'s code, if it has one.
+    fn wall(&mut self, side: Side) -> Option<&mut Wall> {
+        match side {
             Side::User => self.programs.get_mut(self.current?),
             Side::Kernel => self.kernel.as_mut(),
         }
@@ -219,20 +219,21 @@ impl Windows {
     /// Shows what the processor knows of `at`'s page, of the next where an access
     /// at `at` may reach into it, and of the neighbours that one mapping holds.
     pub(crate) fn fill(&mut self, region: &mut Region, cpu: &Cpu, at: Linear) {
-        if cpu.space.is_user() {
+        let side = Side::of(cpu.space);
+        if side == Side::User {
             self.make_room(region);
         }
-        if let Some(wall) = self.wall(cpu.space) {
+        if let Some(wall) = self.wall(side) {
             self.shown += wall.fill(region, cpu, at);
-            self.pay(cpu);
+            self.pay(side, cpu.branches);
         }
     }
 
-    /// Sees what the windows of the code in execution have cost.
-    fn pay(&mut self, cpu: &Cpu) {
-        let calls = self.wall(cpu.space).map_or(0, Wall::take_calls);
+    /// Sees what the windows of `side`'s code have cost.
+    fn pay(&mut self, side: Side, branches: u64) {
+        let calls = self.wall(side).map_or(0, Wall::take_calls);
         if calls > 0 {
-            self.lives[Side::of(cpu.space) as usize].spend(calls, cpu.branches);
+            self.lives[side as usize].spend(calls, branches);
         }
     }
 
@@ -271,8 +272,8 @@ impl Windows {
         if cpu.address_space() != self.space {
             self.enter(region, cpu.address_space(), cpu.branches);
         }
-        for space in [Space::User, Space::Supervisor] {
-            if let Some(wall) = self.wall(space) {
+        for side in [Side::User, Side::Kernel] {
+            if let Some(wall) = self.wall(side) {
                 wall.drop(dropped);
             }
         }
@@ -282,7 +283,7 @@ impl Windows {
     fn enter(&mut self, region: &mut Region, space: u64, branches: u64) {
         let user = Side::User as usize;
         let (terms, life) = (self.terms[user], self.lives[user]);
-        if let Some(wall) = self.wall(Space::User) {
+        if let Some(wall) = self.wall(Side::User) {
             wall.take_down(region, branches);
             if !life.are_on(branches) {
                 wall.forget(region);
@@ -294,7 +295,7 @@ impl Windows {
         self.space = space;
         self.current = self.programs.iter().position(|wall| wall.is_of(space));
         self.next = self.oldest(branches);
-        if let Some(wall) = self.wall(Space::User) {
+        if let Some(wall) = self.wall(Side::User) {
             wall.put_up(region);
         }
     }
@@ -310,9 +311,10 @@ impl Windows {
     /// Stops showing to the code in execution what was dropped. To be called before
     /// such code that has windows goes on.
     pub(crate) fn settle(&mut self, region: &mut Region, cpu: &Cpu) {
-        if let Some(wall) = self.wall(cpu.space) {
+        let side = Side::of(cpu.space);
+        if let Some(wall) = self.wall(side) {
             wall.settle(region);
-            self.pay(cpu);
+            self.pay(side, cpu.branches);
         }
     }
 
@@ -370,7 +372,7 @@ mod tests {
         if side == Side::User && !windows.programs.is_empty() {
             windows.make_room(region);
         }
-        windows.wall(side.space())
+        windows.wall(side)
     }
 
     #[test]

@@ -14,6 +14,9 @@ const MISSED_MAX: u32 = 64;
 /// Programs' address spaces, other than the current one, whose lives are known.
 const LIVES: usize = 32;
 
+/// No address space has to be older.
+const AGE_MAX: u64 = 1 << 40;
+
 /// When windows begin, and what they cost.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
@@ -69,9 +72,6 @@ impl Life {
         self.has_windows = left.is_some();
     }
 }
-
-/// No address space has to be older.
-const AGE_MAX: u64 = 1 << 40;
 
 /// The lives of programs' address spaces that aren't current, by their numbers.
 #[derive(Debug, Default)]
