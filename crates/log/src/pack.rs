@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use lz4_flex::block;
 
-use crate::FRAME_BODY_MAX;
+use crate::frame::{FRAME_BODY_MAX, FRAME_HEADER_BYTES};
 use crate::wire::{Cursor, Malformed, put_varint};
 
 /// The first byte of a body.
@@ -17,18 +17,60 @@ mod form {
     pub(super) const LZ4: u8 = 1;
 }
 
-/// The shorter body for `events`.
-pub(crate) fn pack(events: &[u8]) -> Vec<u8> {
-    let mut body = vec![form::LZ4];
-    put_varint(&mut body, events.len() as u64);
-    let start = body.len();
-    body.resize(start + block::get_maximum_output_size(events.len()), 0);
-    let packed = block::compress_into(events, &mut body[start..]);
-    body.truncate(start + packed.expect("there is room for the longest"));
-    if body.len() <= events.len() {
-        return body;
+/// How many bytes are kept free before a draft's events: for the frame's header and
+/// the body's first byte.
+const ROOM: usize = FRAME_HEADER_BYTES + 1;
+
+/// The events of a frame in the making. It becomes the frame without being moved.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    /// Room, and the events.
+    plain: Vec<u8>,
+    /// Room, and the events compressed.
+    packed: Vec<u8>,
+}
+
+impl Draft {
+    /// Without events.
+    pub(crate) fn new() -> Draft {
+        Draft {
+            plain: vec![0; ROOM],
+            packed: Vec::new(),
+        }
     }
-    [&[form::PLAIN], events].concat()
+
+    /// Where events are appended.
+    pub(crate) fn events(&mut self) -> &mut Vec<u8> {
+        &mut self.plain
+    }
+
+    /// Length in bytes of the events.
+    pub(crate) fn len(&self) -> usize {
+        self.plain.len() - ROOM
+    }
+
+    /// Takes all events out.
+    pub(crate) fn clear(&mut self) {
+        self.plain.truncate(ROOM);
+    }
+
+    /// The frame: room for its header, and the shorter body for the events.
+    pub(crate) fn frame(&mut self) -> &mut [u8] {
+        let events = &self.plain[ROOM..];
+        let packed = &mut self.packed;
+        packed.resize(FRAME_HEADER_BYTES, 0);
+        packed.push(form::LZ4);
+        put_varint(packed, events.len() as u64);
+        let start = packed.len();
+        packed.resize(start + block::get_maximum_output_size(events.len()), 0);
+        let bytes = block::compress_into(events, &mut packed[start..]);
+        let end = start + bytes.expect("there is room for the longest");
+        if end < self.plain.len() {
+            return &mut packed[..end];
+        }
+        self.plain[FRAME_HEADER_BYTES] = form::PLAIN;
+        &mut self.plain
+    }
 }
 
 /// The events in `body`, of a format that has forms. Takes no more memory than
@@ -54,6 +96,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// The body of a frame with these events.
+    fn pack(events: &[u8]) -> Vec<u8> {
+        let mut draft = Draft::new();
+        draft.events().extend_from_slice(events);
+        draft.frame()[FRAME_HEADER_BYTES..].to_vec()
+    }
 
     #[test]
     fn what_repeats_gets_shorter_and_what_does_not_hardly_longer() {
@@ -92,9 +141,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_packed_comes_back(events in prop::collection::vec(0u8..4, 1..3000)) {
-            let body = pack(&events);
-            prop_assert_eq!(unpack(&body), Ok(Cow::Borrowed(&events[..])));
+        fn what_is_packed_comes_back(
+            frames in prop::collection::vec(
+                prop_oneof![
+                    prop::collection::vec(0u8..4, 1..3000),
+                    prop::collection::vec(any::<u8>(), 1..3000),
+                ],
+                1..4,
+            ),
+        ) {
+            let mut draft = Draft::new();
+            for events in frames {
+                draft.events().extend_from_slice(&events);
+                prop_assert_eq!(draft.len(), events.len());
+                let frame = draft.frame();
+                // A header is written there.
+                frame[..FRAME_HEADER_BYTES].fill(0xff);
+                prop_assert_eq!(unpack(&frame[FRAME_HEADER_BYTES..]), Ok(Cow::Borrowed(&events[..])));
+                draft.clear();
+            }
         }
     }
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use moment::Moment;
 use seal::Digest;
 
-use crate::frame::{FRAME_BODY_MAX, FrameHeader};
-use crate::pack;
+use crate::frame::{FRAME_BODY_MAX, FRAME_HEADER_BYTES, FrameHeader};
+use crate::pack::Draft;
 use crate::segment::{FORMAT_VERSION, SegmentHeader};
 use crate::{Body, EVENT_BYTES_MAX, Encoder, EndReason, Event, Store};
 
@@ -104,43 +104,91 @@ struct Sealed {
 /// Writes events to a store, one frame at a time.
 #[derive(Debug)]
 pub(crate) struct Sealer<S> {
-    store: S,
+    tail: Tail<S>,
     options: Options,
     manifest: Digest,
-    /// Of the segment that is written: its number, and how many of its bytes
-    /// are whole frames; `None` while its header is not written.
-    segment: u64,
+    /// How many bytes of the segment that is written are whole frames; `None`
+    /// while its header is not written.
     segment_bytes: Option<u64>,
     encoder: Encoder,
-    /// The events of the frame in the making.
-    frame: Vec<u8>,
+    /// The frame in the making, and how many events are in it.
+    draft: Draft,
     events: u32,
     first_branches: u64,
     last: Option<Sealed>,
     sealed: Option<Sealed>,
-    unsynced: bool,
     written: Written,
+}
+
+/// Where the log grows.
+#[derive(Debug)]
+struct Tail<S> {
+    store: S,
+    /// The number of the segment that is written.
+    segment: u64,
+    /// Whether something is not safe from a power cut.
+    unsynced: bool,
+}
+
+impl<S: Store> Tail<S> {
+    /// Begins segment `number`. If this fails, the store still speaks of the one
+    /// before, which [`Sealer::give_up`] must not cut shorter than it is.
+    fn begin(&mut self, number: u64) -> Result<(), WriteError> {
+        self.store
+            .begin(number)
+            .map_err(|error| self.error(error))?;
+        self.segment = number;
+        Ok(())
+    }
+
+    fn append(&mut self, mut bytes: &[u8]) -> Result<(), WriteError> {
+        self.unsynced = true;
+        while !bytes.is_empty() {
+            match self.store.append(bytes) {
+                Ok(0) => return Err(self.error(ErrorKind::WriteZero.into())),
+                Ok(len) => bytes = &bytes[len..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.error(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), WriteError> {
+        self.store.sync().map_err(|error| self.error(error))?;
+        self.unsynced = false;
+        Ok(())
+    }
+
+    fn error(&self, source: io::Error) -> WriteError {
+        WriteError::Io {
+            path: self.store.path(self.segment),
+            source: Arc::new(source),
+        }
+    }
 }
 
 impl<S: Store> Sealer<S> {
     /// Begins a log, and has its first header on disk.
     pub(crate) fn start(store: S, manifest: Digest, options: Options) -> Result<Self, WriteError> {
         let mut sealer = Sealer {
-            store,
+            tail: Tail {
+                store,
+                segment: 0,
+                unsynced: false,
+            },
             options: Options {
                 frame_bytes: options.frame_bytes.min(FRAME_BYTES_MAX),
                 ..options
             },
             manifest,
-            segment: 0,
             segment_bytes: None,
             encoder: Encoder::new(),
-            frame: Vec::new(),
+            draft: Draft::new(),
             events: 0,
             first_branches: 0,
             last: None,
             sealed: None,
-            unsynced: false,
             written: Written::default(),
         };
         sealer.begin(SegmentHeader::first(manifest))?;
@@ -160,7 +208,7 @@ impl<S: Store> Sealer<S> {
 
     /// Whether something is not safe from a power cut.
     pub(crate) fn unsynced(&self) -> bool {
-        self.unsynced
+        self.tail.unsynced
     }
 
     /// Adds `event` to the frame in the making, and seals it if that is long
@@ -170,14 +218,14 @@ impl<S: Store> Sealer<S> {
             self.roll()?;
             self.first_branches = event.moment.branches;
         }
-        self.encoder.encode(event, &mut self.frame);
+        self.encoder.encode(event, self.draft.events());
         self.events += 1;
         self.last = Some(Sealed {
             moment: event.moment,
             vcpu: event.vcpu,
             check: event.check,
         });
-        if self.frame.len() >= self.options.frame_bytes {
+        if self.draft.len() >= self.options.frame_bytes {
             self.seal()?;
         }
         Ok(())
@@ -188,23 +236,24 @@ impl<S: Store> Sealer<S> {
         if self.events == 0 {
             return Ok(());
         }
-        let body = pack::pack(&self.frame);
-        self.frame.clear();
+        let frame = self.draft.frame();
+        let (room, body) = frame.split_at_mut(FRAME_HEADER_BYTES);
         let header = FrameHeader::new(
             self.written.chain,
             self.written.frames,
             self.events,
             self.first_branches,
-            &body,
+            body,
         );
-        let mut bytes = header.encode().to_vec();
-        bytes.extend(body);
-        self.append(&bytes)?;
+        room.copy_from_slice(&header.encode());
+        let bytes = frame.len() as u64;
+        self.tail.append(frame)?;
+        self.draft.clear();
         let segment_bytes = self.segment_bytes.get_or_insert_default();
-        *segment_bytes += bytes.len() as u64;
+        *segment_bytes += bytes;
         self.written.frames += 1;
         self.written.events += u64::from(self.events);
-        self.written.bytes += bytes.len() as u64;
+        self.written.bytes += bytes;
         self.written.chain = header.chain;
         self.sealed = self.last;
         self.events = 0;
@@ -213,9 +262,7 @@ impl<S: Store> Sealer<S> {
 
     /// Returns when all that was sealed is safe from a power cut.
     pub(crate) fn sync(&mut self) -> Result<(), WriteError> {
-        self.store.sync().map_err(|error| self.error(error))?;
-        self.unsynced = false;
-        Ok(())
+        self.tail.sync()
     }
 
     /// After an error: cuts the store back to whole frames and, if there is
@@ -223,7 +270,7 @@ impl<S: Store> Sealer<S> {
     /// out makes no difference to a reader: it cuts a torn tail itself.
     pub(crate) fn give_up(&mut self) {
         let whole = self.segment_bytes;
-        if self.store.cut(whole.unwrap_or(0)).is_err() {
+        if self.tail.store.cut(whole.unwrap_or(0)).is_err() {
             return;
         }
         let (Some(whole), Some(sealed)) = (whole, self.sealed) else {
@@ -234,7 +281,7 @@ impl<S: Store> Sealer<S> {
             true => Encoder::new(),
             false => Encoder::after(sealed.moment),
         };
-        self.frame.clear();
+        self.draft.clear();
         self.events = 1;
         self.first_branches = sealed.moment.branches;
         let end = Event {
@@ -245,12 +292,12 @@ impl<S: Store> Sealer<S> {
                 reason: EndReason::LogFailed,
             },
         };
-        self.encoder.encode(&end, &mut self.frame);
+        self.encoder.encode(&end, self.draft.events());
         // Nothing is left to be done if any of this fails as well.
         if self.seal().is_err() {
-            let _ = self.store.cut(whole);
+            let _ = self.tail.store.cut(whole);
         }
-        let _ = self.store.sync();
+        let _ = self.tail.store.sync();
     }
 
     /// Begins the next segment if this one is long enough.
@@ -262,7 +309,7 @@ impl<S: Store> Sealer<S> {
         self.encoder = Encoder::new();
         self.begin(SegmentHeader {
             version: FORMAT_VERSION,
-            number: self.segment + 1,
+            number: self.tail.segment + 1,
             first_frame: self.written.frames,
             manifest: self.manifest,
             chain: self.written.chain,
@@ -270,39 +317,14 @@ impl<S: Store> Sealer<S> {
     }
 
     fn begin(&mut self, header: SegmentHeader) -> Result<(), WriteError> {
-        // If this fails, the store still speaks of the segment before, which
-        // `give_up` must not cut shorter than it is.
-        self.store
-            .begin(header.number)
-            .map_err(|error| self.error(error))?;
-        self.segment = header.number;
+        self.tail.begin(header.number)?;
         self.segment_bytes = None;
         let bytes = header.encode();
-        self.append(&bytes)?;
+        self.tail.append(&bytes)?;
         self.segment_bytes = Some(bytes.len() as u64);
         self.written.segments += 1;
         self.written.bytes += bytes.len() as u64;
         self.written.chain = header.chain;
         Ok(())
-    }
-
-    fn append(&mut self, mut bytes: &[u8]) -> Result<(), WriteError> {
-        self.unsynced = true;
-        while !bytes.is_empty() {
-            match self.store.append(bytes) {
-                Ok(0) => return Err(self.error(ErrorKind::WriteZero.into())),
-                Ok(len) => bytes = &bytes[len..],
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.error(error)),
-            }
-        }
-        Ok(())
-    }
-
-    fn error(&self, source: io::Error) -> WriteError {
-        WriteError::Io {
-            path: self.store.path(self.segment),
-            source: Arc::new(source),
-        }
     }
 }

@@ -1,9 +1,12 @@
 //! Where segments are written to and read from.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use rustix::fs::{Advice, fadvise};
 
 use crate::layout::{segment_name, segment_number};
 use crate::{Damage, Error, Flaw, Layout, WriteError};
@@ -51,7 +54,57 @@ pub trait Segments {
 pub struct Directory {
     layout: Layout,
     count: u64,
-    file: Option<File>,
+    segment: Option<Segment>,
+}
+
+/// Of a segment so many bytes at a time begin to go to the disk, long before they are
+/// to be safe there: or the disk would do nothing until then, and the guest nothing
+/// while it did.
+const PIECE_BYTES: u64 = 4 << 20;
+
+/// The segment that is written.
+#[derive(Debug)]
+struct Segment {
+    file: File,
+    /// How many bytes are in it.
+    bytes: u64,
+    /// How many of them the disk has been told of.
+    told: u64,
+}
+
+impl Segment {
+    fn new(file: File) -> Segment {
+        Segment {
+            file,
+            bytes: 0,
+            told: 0,
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.bytes += count as u64;
+        if self.bytes - self.told >= PIECE_BYTES {
+            self.let_go(self.told, NonZero::new(self.bytes - self.told));
+            self.told = self.bytes;
+        }
+        Ok(count)
+    }
+
+    /// The host's page cache need not keep `count` bytes from `from` on, or all that
+    /// follows: what isn't on disk begins to go there, the rest makes room.
+    fn let_go(&self, from: u64, count: Option<NonZero<u64>>) {
+        // It is advice, and the log is none the worse without.
+        let _ = fadvise(&self.file, from, count, Advice::DontNeed);
+    }
+
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)?;
+        self.file.seek(SeekFrom::Start(len))?;
+        self.bytes = len;
+        self.told = self.told.min(len);
+        Ok(())
+    }
 }
 
 impl Directory {
@@ -65,7 +118,7 @@ impl Directory {
         Ok(Directory {
             layout,
             count: 0,
-            file: None,
+            segment: None,
         })
     }
 
@@ -95,12 +148,12 @@ impl Directory {
         Ok(Directory {
             layout,
             count,
-            file: None,
+            segment: None,
         })
     }
 
-    fn file(&mut self) -> io::Result<&mut File> {
-        self.file
+    fn segment(&mut self) -> io::Result<&mut Segment> {
+        self.segment
             .as_mut()
             .ok_or_else(|| io::Error::other("no segment was begun"))
     }
@@ -126,22 +179,24 @@ impl Store for Directory {
             let _ = fs::remove_file(&path);
             return synced;
         }
-        self.file = Some(file);
+        if let Some(full) = self.segment.replace(Segment::new(file)) {
+            // Pages of the cache that are used again and again are faster than ever new ones,
+            // and other programs keep theirs.
+            full.let_go(0, None);
+        }
         Ok(())
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file()?.write(bytes)
+        self.segment()?.append(bytes)
     }
 
     fn cut(&mut self, len: u64) -> io::Result<()> {
-        let file = self.file()?;
-        file.set_len(len)?;
-        io::Seek::seek(file, io::SeekFrom::Start(len)).map(|_| ())
+        self.segment()?.cut(len)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.file()?.sync_data()
+        self.segment()?.file.sync_data()
     }
 
     fn path(&self, number: u64) -> PathBuf {

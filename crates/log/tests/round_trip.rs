@@ -2,9 +2,10 @@
 
 mod sample;
 
-use log::{Memory, Options, Reader, Writer};
+use log::{Directory, Layout, Memory, Options, Reader, Writer};
 use proptest::prelude::*;
 use sample::{MANIFEST, events, write_in};
+use seal::Digest;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
@@ -48,6 +49,39 @@ fn a_log_in_a_directory_is_read_back_and_verified() {
     assert_eq!(verified.info.frames, written.frames);
     assert_eq!(verified.info.chain, written.chain);
     assert_eq!(verified.info.events(), written.events);
+}
+
+#[test]
+fn a_log_of_segments_that_the_disk_gets_in_pieces_is_read_back() {
+    let dir = tempfile::tempdir().expect("a scratch directory");
+    let store = Directory::create(Layout::new(dir.path())).expect("a new log");
+    let options = Options {
+        segment_bytes: 9 << 20,
+        ..Options::default()
+    };
+    // What no compression makes shorter.
+    let frame = |n: u64| {
+        (0..2000)
+            .flat_map(|part| Digest::of(&(2000 * n + part).to_le_bytes()).0)
+            .collect()
+    };
+    let mut writer = Writer::start(store, MANIFEST, options).expect("a new log");
+    for n in 0..400 {
+        writer
+            .push(sample::received(n, frame(n)))
+            .expect("room on the disk");
+    }
+    let written = writer.close().expect("room on the disk");
+    assert_eq!(written.segments, 3);
+    let log = Directory::open(Layout::new(dir.path())).expect("it is there");
+    let read = Reader::new(log)
+        .expect("a log")
+        .map(|placed| placed.expect("the log is whole").event);
+    for (n, event) in (0..400).zip(read) {
+        assert!(event == sample::received(n, frame(n)), "event {n}");
+    }
+    let verified = log::verify(dir.path(), Some(MANIFEST), &[]).expect("it was not altered");
+    assert_eq!(verified.info.events(), 400);
 }
 
 #[test]

@@ -39,6 +39,12 @@ fn event(branches: u64, pc: u64, check: u32, body: Body) -> Event {
     }
 }
 
+/// A frame that has come by the network, after `branches`.
+pub(crate) fn received(branches: u64, bytes: Vec<u8>) -> Event {
+    let door = Door::Network;
+    event(branches, 0x100_0000, 1, Body::Input { door, bytes })
+}
+
 /// A short session with an event of every kind. It is in the tests as a log of
 /// format version 1, so it never changes.
 pub(crate) fn session() -> Vec<Event> {
