@@ -88,15 +88,11 @@ impl Tables {
     /// has been given up. Kernels seldom change such a page, but when all is over and
     /// it becomes something else.
     fn live_here(&mut self, number: u64) -> Option<&mut Table> {
-        let table = entry(&mut self.chunks, number);
-        if !table.is_of_one_space() {
-            return (table.space >= self.since).then_some(table);
+        let table = *self.entry(number);
+        if table.is_of_one_space() && table.space != self.spaces.current() {
+            self.spaces.give_up(table.space);
         }
-        if table.space == self.spaces.current() {
-            return Some(table);
-        }
-        self.spaces.give_up(table.space);
-        None
+        self.live(number)
     }
 
     /// A walk to a page that was entered in the TLB went through `number`.
