@@ -296,6 +296,13 @@ impl Registers {
         Registers(fields().map(|field| (field.get)(cpu)).collect())
     }
 
+    /// Whether `cpu` has these.
+    pub fn are_of(&self, cpu: &Cpu) -> bool {
+        fields()
+            .zip(&self.0)
+            .all(|(field, &value)| (field.get)(cpu) == value)
+    }
+
     /// Puts them in place of `cpu`'s, and forgets whatever `cpu` had derived
     /// from its own and from memory. The engine must be reset besides.
     pub fn restore(&self, cpu: &mut Cpu) {
@@ -413,6 +420,8 @@ mod tests {
         let registers = patterns();
         registers.restore(&mut rig.cpu);
         assert_eq!(registers.differences(&Registers::of(&rig.cpu)), []);
+        assert!(registers.are_of(&rig.cpu));
+        assert!(!registers.are_of(&Rig::new().cpu));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! values, 16 bytes each, little-endian. So a later version, whose processor
 //! has more of them, still reads and checks a recording made now.
 
-use machine::Registers;
+use machine::{Machine, Registers};
 use seal::Digest;
 
 /// The names of a recording's registers, in the order of their values.
@@ -59,11 +59,56 @@ impl Layout {
         }
         bytes
     }
+}
 
-    /// What differs between the values in `expected` and in `found`.
-    pub(crate) fn differences(&self, expected: &[u8], found: &[u8]) -> Vec<RegisterDifference> {
-        let pairs = self.0.iter().zip(values(expected).zip(values(found)));
-        pairs
+/// A machine's registers, as the log holds them at a moment. Many events come at the
+/// moment of the one before: their registers are digested once.
+#[derive(Debug)]
+pub(crate) struct View {
+    layout: Layout,
+    seen: Option<Registers>,
+    bytes: Vec<u8>,
+    check: u32,
+}
+
+impl View {
+    /// Of nothing yet.
+    pub(crate) fn new(layout: Layout) -> View {
+        View {
+            layout,
+            seen: None,
+            bytes: Vec::new(),
+            check: 0,
+        }
+    }
+
+    /// Looks at the registers that `machine` has now.
+    pub(crate) fn look(&mut self, machine: &Machine) {
+        let cpu = machine.cpu();
+        if self.seen.as_ref().is_some_and(|seen| seen.are_of(cpu)) {
+            return;
+        }
+        let registers = machine.registers();
+        self.bytes = self.layout.bytes(&registers);
+        self.check = Digest::of(&self.bytes).short();
+        self.seen = Some(registers);
+    }
+
+    /// Their values.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The short digest of these, which stands at every event.
+    pub(crate) fn check(&self) -> u32 {
+        self.check
+    }
+
+    /// What differs between them and the values in `expected`.
+    pub(crate) fn differences(&self, expected: &[u8]) -> Vec<RegisterDifference> {
+        let pairs = values(expected).zip(values(&self.bytes));
+        let named = self.layout.0.iter().zip(pairs);
+        named
             .filter(|(_, (expected, found))| expected != found)
             .map(|(name, (expected, found))| RegisterDifference {
                 name: name.clone(),
@@ -74,14 +119,10 @@ impl Layout {
     }
 
     /// Names and values.
-    pub(crate) fn pairs(&self, bytes: &[u8]) -> Vec<(String, u128)> {
-        self.0.iter().cloned().zip(values(bytes)).collect()
+    pub(crate) fn pairs(&self) -> Vec<(String, u128)> {
+        let names = self.layout.0.iter().cloned();
+        names.zip(values(&self.bytes)).collect()
     }
-}
-
-/// The short digest that stands at every event.
-pub(crate) fn check(bytes: &[u8]) -> u32 {
-    Digest::of(bytes).short()
 }
 
 fn values(bytes: &[u8]) -> impl Iterator<Item = u128> + '_ {

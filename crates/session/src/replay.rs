@@ -12,7 +12,7 @@ use machine::{Backing, Count, EngineKind, Images, Machine, Stop, Until};
 use moment::Moment;
 
 use crate::live::{disagreed, disk_error, end_reason, show};
-use crate::registers::{self, Layout};
+use crate::registers::View;
 use crate::{
     Checks, Difference, Divergence, Error, Flip, Instead, Recording, Suspects, Watcher, When, door,
 };
@@ -95,7 +95,7 @@ pub fn replay(
         machine: &mut machine,
         images,
         watcher,
-        layout,
+        registers: View::new(layout),
         options,
         flip: options.flip,
         end: end.map(|placed| placed.event.moment),
@@ -114,7 +114,7 @@ struct Replay<'a> {
     /// What the machine starts from again after a reset.
     images: Images,
     watcher: &'a mut dyn Watcher,
-    layout: Layout,
+    registers: View,
     options: Options,
     flip: Option<Flip>,
     /// The last event's moment.
@@ -142,7 +142,7 @@ impl Replay<'_> {
     fn run(mut self, mut reader: Reader) -> Result<Replayed, Error> {
         let outcome = self.follow(&mut reader)?;
         show(self.machine, self.watcher)?;
-        let registers = self.layout.bytes(&self.machine.registers());
+        self.registers.look(self.machine);
         Ok(Replayed {
             outcome,
             moment: self.machine.moment(),
@@ -150,7 +150,7 @@ impl Replay<'_> {
             events: self.number,
             epochs: self.epochs,
             output_bytes: self.machine.output_bytes(),
-            registers: self.layout.pairs(&registers),
+            registers: self.registers.pairs(),
             counts: self.machine.engine_counts(),
         })
     }
@@ -295,7 +295,7 @@ impl Replay<'_> {
 
     /// What at this moment is not as `event` says.
     fn differences(&mut self, event: &Event) -> Vec<Difference> {
-        let registers = self.layout.bytes(&self.machine.registers());
+        self.registers.look(self.machine);
         let mut differences = Vec::new();
         if let Body::Epoch {
             registers: expected,
@@ -303,10 +303,10 @@ impl Replay<'_> {
         }
         | Body::Registers { bytes: expected } = &event.body
         {
-            let named = self.layout.differences(expected, &registers);
+            let named = self.registers.differences(expected);
             differences.extend(named.into_iter().map(Difference::Register));
         }
-        let found = registers::check(&registers);
+        let found = self.registers.check();
         if differences.is_empty() && found != event.check {
             differences.push(Difference::Check {
                 expected: event.check,

@@ -3,7 +3,7 @@
 use log::{Body, EndReason, Event, Writer};
 use machine::{Input, Machine};
 
-use crate::registers::{self, Layout};
+use crate::registers::{Layout, View};
 use crate::storing::Storing;
 use crate::{Checks, Error, door};
 
@@ -11,7 +11,7 @@ use crate::{Checks, Error, door};
 #[derive(Debug)]
 pub(crate) struct Tape {
     writer: Writer,
-    layout: Layout,
+    registers: View,
     checks: Checks,
     /// What a replay needs besides the log.
     storing: Storing,
@@ -22,7 +22,7 @@ impl Tape {
     pub(crate) fn new(writer: Writer, layout: Layout, checks: Checks, storing: Storing) -> Tape {
         Tape {
             writer,
-            layout,
+            registers: View::new(layout),
             checks,
             storing,
             events: 0,
@@ -36,32 +36,25 @@ impl Tape {
 
     /// Writes that `input` arrives now, before the machine has it.
     pub(crate) fn input(&mut self, machine: &Machine, input: &Input) -> Result<(), Error> {
-        let body = door::body(input);
-        let registers = self.layout.bytes(&machine.registers());
-        self.push(machine, &registers, body)?;
+        self.push(machine, door::body(input))?;
         if self.checks == Checks::Full {
-            self.push(
-                machine,
-                &registers,
-                Body::Registers {
-                    bytes: registers.clone(),
-                },
-            )?;
+            let bytes = self.registers.bytes().to_vec();
+            self.push(machine, Body::Registers { bytes })?;
         }
         Ok(())
     }
 
     /// Writes a check of the whole machine.
     pub(crate) fn epoch(&mut self, machine: &mut Machine) -> Result<(), Error> {
-        let registers = self.layout.bytes(&machine.registers());
+        self.registers.look(machine);
         let body = Body::Epoch {
-            registers: registers.clone(),
+            registers: self.registers.bytes().to_vec(),
             memory: machine.digest_memory(),
             devices: machine.digest_devices(),
             output: machine.digest_output(),
             output_bytes: machine.output_bytes(),
         };
-        self.push(machine, &registers, body)
+        self.push(machine, body)
     }
 
     /// Writes a last check and why the recording ends; returns when all is on
@@ -72,20 +65,19 @@ impl Tape {
         if reason != EndReason::DiskFailed {
             self.epoch(machine)?;
         }
-        let registers = self.layout.bytes(&machine.registers());
-        self.push(machine, &registers, Body::End { reason })?;
+        self.push(machine, Body::End { reason })?;
         self.storing.finish()?;
         self.writer.close()?;
         Ok(self.events)
     }
 
-    fn push(&mut self, machine: &Machine, registers: &[u8], body: Body) -> Result<(), Error> {
-        let moment = machine.moment();
+    fn push(&mut self, machine: &Machine, body: Body) -> Result<(), Error> {
+        self.registers.look(machine);
         self.events += 1;
         self.writer.push(Event {
-            moment,
+            moment: machine.moment(),
             vcpu: 0,
-            check: registers::check(registers),
+            check: self.registers.check(),
             body,
         })?;
         Ok(())
