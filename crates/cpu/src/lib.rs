@@ -49,6 +49,7 @@ pub use interpreter::{Interpreter, Next};
 pub use marks::Marks;
 pub use model::Model;
 pub use op::{Handler, Op};
+pub use paging::is_storable;
 pub use registers::{DecodeError, Difference, Registers, encode_registers};
 pub use segment::Segment;
 pub use state::{CodeSize, Cpu, GPR_BLOCK, Shadow};

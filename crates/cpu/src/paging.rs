@@ -1,7 +1,7 @@
 //! The slow way of an access: all checks, accesses that cross pages, the
 //! board where there is no RAM, and what the soft TLB is given for next time.
 
-use memory::flag;
+use memory::{Ram, flag};
 use x86::{Linear, PAGE_BYTES, Physical, seg, vector};
 
 use crate::tlb::{Leave, Space};
@@ -191,8 +191,7 @@ impl Cpu {
         for &step in found.steps() {
             self.watch_table(step, fetch);
         }
-        let flags = self.ram.pages().get(page.page_number());
-        let storable = found.dirty && is_storable(flags);
+        let storable = found.dirty && is_storable(&self.ram, page);
         let leave = Leave {
             read: data && self.allows(found, space, Access::Read),
             write: data && storable && self.allows(found, space, Access::Write),
@@ -258,8 +257,9 @@ impl Cpu {
     }
 }
 
-/// Whether a page of RAM with these flags may be stored to without another look.
-pub(crate) fn is_storable(flags: u8) -> bool {
+/// Whether `page` of RAM may be stored to without another look.
+pub fn is_storable(ram: &Ram, page: Physical) -> bool {
+    let flags = ram.pages().get(page.page_number());
     flags & flag::DIRTY != 0 && flags & flag::WATCHED == 0
 }
 

@@ -173,9 +173,7 @@ impl Cpu {
         }
         let low = self.tlb.take_low();
         let low = self.tables.spaces.change(old, low, new);
-        let pages = self.ram.pages();
-        self.tlb
-            .put_low(low, |page| is_storable(pages.get(page.page_number())));
+        self.tlb.put_low(low, |page| is_storable(&self.ram, page));
         // From now on the upper half follows from the new table.
         let step = Step {
             table: new,
@@ -201,6 +199,11 @@ impl Cpu {
         for number in tables {
             self.ram.pages().clear(number, flag::TABLE);
         }
+    }
+
+    /// After pages became clean: the next store to each is seen.
+    pub fn see_stores(&mut self) {
+        self.tlb.flush_writes(|page| is_storable(&self.ram, page));
     }
 
     /// Watches the page of `step`, from which an entry of the TLB is derived.

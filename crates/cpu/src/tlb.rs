@@ -141,7 +141,8 @@ pub struct Dropped {
     /// Ranges in the lower half are the new one's then. What was kept of it is known
     /// again: see [`Tlb::returned`].
     pub left: bool,
-    /// Every leave to store.
+    /// Every leave to store to pages that may not be stored to without another look
+    /// ([`crate::is_storable`]).
     pub writes: bool,
     /// What is known of the pages in these ranges: the first page, and the
     /// length in bytes.
@@ -429,17 +430,19 @@ impl Tlb {
         });
     }
 
-    /// Takes back every leave to store, so that the next store to each page
-    /// is seen again.
-    pub fn flush_writes(&mut self) {
+    /// Takes back every leave to store to a page that isn't `storable` now, so that
+    /// the next store to each is seen again.
+    pub fn flush_writes(&mut self, storable: impl Fn(Physical) -> bool) {
         self.note(|dropped| dropped.writes = true);
         for filled in &mut self.filled {
             filled.retain(0..SPACES * ENTRIES, |n| {
-                self.entries[n].write = NONE;
+                let entry = &mut self.entries[n];
+                if entry.written().is_some_and(|page| !storable(page)) {
+                    entry.write = NONE;
+                }
                 true
             });
         }
-        self.writable.clear();
     }
 
     /// Takes back every leave to store to `physical`'s page.

@@ -135,17 +135,19 @@ impl Filled {
         for &(start, bytes) in &dropped.ranges {
             self.drop_range(entries, start, bytes);
         }
+        // lint: as in `fill`
+        let base = cpu.ram.host_base().as_ptr().addr() as u64;
         if dropped.writes {
             for half in &mut self.halves {
                 half.retain(0..COUNT, |n| {
-                    entries[n].write = no_page(n % ENTRIES);
+                    let entry = &mut entries[n];
+                    if !cpu::is_storable(&cpu.ram, Physical(entry.host.wrapping_sub(base))) {
+                        entry.write = no_page(n % ENTRIES);
+                    }
                     true
                 });
             }
-            self.writable.clear();
         }
-        // lint: as in `fill`
-        let base = cpu.ram.host_base().as_ptr().addr() as u64;
         for physical in &dropped.writes_to {
             let host = base.wrapping_add(physical.0);
             for &number in self.writable.of(*physical) {

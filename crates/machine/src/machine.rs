@@ -330,11 +330,17 @@ impl Machine {
     }
 
     /// A digest of memory: only pages written since the last call are hashed.
+    ///
+    /// To see when a page is stored to next costs more than to hash it. So those that
+    /// change from one call to the next pass for written from the start.
     pub fn digest_memory(&mut self) -> Digest {
-        let written = self.cpu.ram.take_dirty();
-        self.cpu.tlb.flush_writes();
-        self.memory_digest
-            .update(&self.cpu.ram, written.into_iter())
+        let ram = &self.cpu.ram;
+        let written = ram.take_dirty();
+        let digest = self.memory_digest.update(ram, written.into_iter());
+        let busy = self.memory_digest.busy().iter();
+        busy.for_each(|&page| ram.pages().set(page, flag::DIRTY));
+        self.cpu.see_stores();
+        digest
     }
 
     /// How many pages were written since the last digest of memory.
@@ -346,7 +352,7 @@ impl Machine {
     /// not come from the machine.
     pub fn digest_memory_fully(&mut self) -> Digest {
         let _ = self.cpu.ram.take_dirty();
-        self.cpu.tlb.flush_writes();
+        self.cpu.see_stores();
         self.memory_digest.update_fully(&self.cpu.ram)
     }
 

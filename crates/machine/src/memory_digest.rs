@@ -20,6 +20,10 @@ pub(crate) struct MemoryDigest {
     /// By page number, as far as any page was not zero.
     pages: Vec<Digest>,
     groups: Vec<Digest>,
+    /// The pages that the last update found changed, ascending.
+    changed: Vec<u64>,
+    /// Those that the one before had found changed, too.
+    busy: Vec<u64>,
 }
 
 impl MemoryDigest {
@@ -27,6 +31,7 @@ impl MemoryDigest {
     /// changed since the last call.
     pub(crate) fn update(&mut self, ram: &Ram, written: impl Iterator<Item = u64>) -> Digest {
         let mut stale_groups = Vec::new();
+        let mut before = Vec::new();
         let mut batch = Batch::new();
         for number in written {
             let Ok(index) = usize::try_from(number) else {
@@ -40,7 +45,7 @@ impl MemoryDigest {
                 self.pages.resize((group + 1) * GROUP, Digest::default());
                 self.groups.resize(group + 1, Digest::default());
             }
-            self.pages[index] = Digest::default();
+            before.push((number, std::mem::take(&mut self.pages[index])));
             batch.take(ram, index);
             if batch.is_full() {
                 batch.give(&mut self.pages);
@@ -50,7 +55,21 @@ impl MemoryDigest {
         stale_groups
             .into_iter()
             .for_each(|stale| self.rehash_group(stale));
+        before.retain(|(number, before)| self.page(*number) != *before);
+        self.note_changed(before.into_iter().map(|(number, _)| number).collect());
         self.root(ram)
+    }
+
+    fn note_changed(&mut self, changed: Vec<u64>) {
+        let was_changed = |number: &&u64| self.changed.binary_search(number).is_ok();
+        self.busy = changed.iter().filter(was_changed).copied().collect();
+        self.changed = changed;
+    }
+
+    /// The pages that change from one update to the next, ascending, as far as the
+    /// last two tell.
+    pub(crate) fn busy(&self) -> &[u64] {
+        &self.busy
     }
 
     /// The digest of `ram`, every page hashed anew. Pages that the host has
@@ -131,5 +150,65 @@ impl Batch {
         for (index, digest) in self.indices.drain(..).zip(seal::page_digests(contents)) {
             pages[index] = digest;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use memory::flag;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PAGES: u64 = 1024;
+
+    fn ram() -> Ram {
+        Ram::new(PAGES * PAGE_BYTES).expect("a small mapping")
+    }
+
+    fn update(digest: &mut MemoryDigest, ram: &Ram) -> Digest {
+        let found = digest.update(ram, ram.take_dirty().into_iter());
+        let busy = digest.busy().iter();
+        busy.for_each(|&page| ram.pages().set(page, flag::DIRTY));
+        found
+    }
+
+    fn store(ram: &Ram, page: u64, value: u8) {
+        ram.write(Physical(page * PAGE_BYTES), &[value])
+            .expect("it is RAM");
+    }
+
+    proptest! {
+        /// Zeros are stored, too, and what is there already.
+        #[test]
+        fn what_was_written_is_enough(
+            rounds in prop::collection::vec(
+                prop::collection::vec((0..PAGES, 0u8..3), 0..40),
+                1..8,
+            ),
+        ) {
+            let ram = ram();
+            let mut digest = MemoryDigest::default();
+            for writes in rounds {
+                writes.iter().for_each(|&(page, value)| store(&ram, page % 20 * 50, value));
+                let found = update(&mut digest, &ram);
+                prop_assert_eq!(found, MemoryDigest::default().update_fully(&ram));
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_is_busy_while_it_changes_from_one_update_to_the_next() {
+        let ram = ram();
+        let mut digest = MemoryDigest::default();
+        let mut busy = |value| {
+            store(&ram, 1, value);
+            // Written, and no different.
+            store(&ram, 2, 7);
+            update(&mut digest, &ram);
+            digest.busy().to_vec()
+        };
+        let found = [1, 2, 3, 3, 4, 5].map(&mut busy);
+        assert_eq!(found, [vec![], vec![1], vec![1], vec![], vec![], vec![1]]);
     }
 }

@@ -16,7 +16,8 @@ pub use ram::{Error, HOLE_END, HOLE_START, Ram, Word};
 
 /// What is known of a page; a set of these bits.
 pub mod flag {
-    /// Written since [`crate::Ram::take_dirty`] was last called.
+    /// Written since [`crate::Ram::take_dirty`] was last called, or to be taken for
+    /// that.
     pub const DIRTY: u8 = 1 << 0;
     /// The interpreter keeps decoded code from this page: a write to it must
     /// reach the engine.

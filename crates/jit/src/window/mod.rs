@@ -259,7 +259,7 @@ impl Windows {
     pub(crate) fn drop(&mut self, region: &mut Region, cpu: &Cpu, dropped: &Dropped) {
         if dropped.writes || !dropped.writes_to.is_empty() {
             let walls = self.programs.iter_mut().chain(&mut self.kernel);
-            walls.for_each(|wall| wall.drop_writes(dropped));
+            walls.for_each(|wall| wall.drop_writes(cpu, dropped));
         }
         if dropped.all {
             let kernel = Side::Kernel as usize;

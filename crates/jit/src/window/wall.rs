@@ -286,14 +286,18 @@ impl Wall {
     }
 
     /// The same of the leaves to store, which go in every address space.
-    pub(super) fn drop_writes(&mut self, dropped: &Dropped) {
+    pub(super) fn drop_writes(&mut self, cpu: &Cpu, dropped: &Dropped) {
         let Due::Some { writes, .. } = &mut self.due else {
             return;
         };
         if dropped.writes {
-            self.writable.clear();
-            let shown = self.views.iter().filter(|(_, view)| view.write);
-            writes.extend(shown.map(|(&page, _)| page));
+            self.writable.retain(|&physical, pages| {
+                let stays = cpu::is_storable(&cpu.ram, Physical(physical));
+                if !stays {
+                    writes.append(pages);
+                }
+                stays
+            });
         }
         for physical in &dropped.writes_to {
             writes.extend(self.writable.remove(&physical.0).into_iter().flatten());

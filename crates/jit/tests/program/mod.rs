@@ -10,7 +10,7 @@ use std::fmt::Write;
 
 use cpu::{Bus, CodeSize, Cpu, Engine, Exit, Interpreter, Refused, Registers, TscLine, Until};
 use jit::Jit;
-use memory::Ram;
+use memory::{Ram, flag};
 use moment::Moment;
 use oracle::random::{Random, mix};
 use x86::{Linear, PAGE_BYTES, Physical};
@@ -277,10 +277,12 @@ impl Both<'_> {
                         ram.write(Physical(CODE + at), code).expect("it is RAM");
                     }
                 }
-                // As a digest of memory does.
+                // As a digest of memory does, which lets some pages stay dirty.
                 4 => {
-                    ram.take_dirty();
-                    machine.cpu.tlb.flush_writes();
+                    let written = ram.take_dirty().into_iter();
+                    let busy = written.filter(|page| page % 2 == bytes % 2);
+                    busy.for_each(|page| ram.pages().set(page, flag::DIRTY));
+                    machine.cpu.see_stores();
                 }
                 _ => {}
             }
