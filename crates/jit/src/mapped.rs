@@ -7,8 +7,6 @@
 //! cache outlive changes of the mapping, and a change costs what was noted
 //! here ([`Dropped`]).
 
-use std::collections::BTreeMap;
-
 use cpu::{Dropped, Space};
 use x86::{Linear, Physical};
 
@@ -28,11 +26,54 @@ const NOTED_MAX: usize = 4 * PAGES;
 /// A page's place in the table.
 pub(crate) type Number = u32;
 
+/// Pages whose numbers lie together.
+const GROUP: usize = 512;
+/// Each has a number for every [`Space`].
+const SPACES: usize = Space::UserAc as usize + 1;
+
+/// The numbers of all pages. They are looked up at each change of address spaces, when
+/// the host has other things in its caches: so it takes two loads.
+#[derive(Debug, Default)]
+struct Numbers {
+    /// By page and [`Space`], one more than each number; 0: none.
+    groups: Vec<Option<Box<[[Number; SPACES]; GROUP]>>>,
+    count: usize,
+}
+
+impl Numbers {
+    fn place(physical: Physical) -> (usize, usize) {
+        let page = usize::try_from(physical.page_number());
+        let page = page.expect("guest memory is an array of the host's");
+        (page / GROUP, page % GROUP)
+    }
+
+    fn get(&self, physical: Physical, space: Space) -> Option<Number> {
+        let (group, page) = Numbers::place(physical);
+        let numbers = self.groups.get(group)?.as_ref()?;
+        numbers[page][space as usize].checked_sub(1)
+    }
+
+    /// The page's number, which is the next if it had none; `None` if there are too
+    /// many.
+    fn number(&mut self, physical: Physical, space: Space) -> Option<Number> {
+        let (group, page) = Numbers::place(physical);
+        if self.groups.len() <= group {
+            self.groups.resize(group + 1, None);
+        }
+        let numbers = self.groups[group].get_or_insert_with(|| Box::new([[0; SPACES]; GROUP]));
+        let number = &mut numbers[page][space as usize];
+        if *number == 0 && self.count < PAGES {
+            self.count += 1;
+            *number = Number::try_from(self.count).expect("PAGES is far below");
+        }
+        number.checked_sub(1)
+    }
+}
+
 /// The table's index.
 #[derive(Debug, Default)]
 pub(crate) struct Mapped {
-    /// By page number and space.
-    numbers: BTreeMap<(u64, Space), Number>,
+    numbers: Numbers,
     /// Which page was noted where. Some are elsewhere by now.
     noted: Halves<(Linear, Number)>,
     /// The page and the space that [`Mapped::note_known`] was last called for, if
@@ -44,13 +85,7 @@ impl Mapped {
     /// The number of `physical`'s page for accesses of `space`; `None` if there
     /// are too many.
     pub(crate) fn number(&mut self, physical: Physical, space: Space) -> Option<Number> {
-        let next = self.numbers.len();
-        if next >= PAGES {
-            return None;
-        }
-        let next = Number::try_from(next).expect("PAGES is far below");
-        let key = (physical.page_number(), space);
-        Some(*self.numbers.entry(key).or_insert(next))
+        self.numbers.number(physical, space)
     }
 
     /// Page `number` is found at `linear`'s page.
@@ -81,7 +116,7 @@ impl Mapped {
         linear: Linear,
     ) {
         self.last = Some((linear.page().0, space));
-        if let Some(&number) = self.numbers.get(&(physical.page_number(), space)) {
+        if let Some(number) = self.numbers.get(physical, space) {
             self.note(region, number, linear);
         }
     }
@@ -114,7 +149,7 @@ impl Mapped {
     /// Forgets all pages.
     pub(crate) fn clear(&mut self, region: &mut Region) {
         self.forget_places(region);
-        self.numbers.clear();
+        self.numbers = Numbers::default();
     }
 }
 
