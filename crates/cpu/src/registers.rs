@@ -296,11 +296,24 @@ impl Registers {
         Registers(fields().map(|field| (field.get)(cpu)).collect())
     }
 
-    /// Whether `cpu` has these.
-    pub fn are_of(&self, cpu: &Cpu) -> bool {
+    /// Takes those of `cpu` in their place. Whether any is another.
+    pub fn follow(&mut self, cpu: &Cpu) -> bool {
         fields()
-            .zip(&self.0)
-            .all(|(field, &value)| (field.get)(cpu) == value)
+            .zip(&mut self.0)
+            .fold(false, |any, (field, value)| {
+                let before = std::mem::replace(value, (field.get)(cpu));
+                any | (before != *value)
+            })
+    }
+
+    /// The names of all, in the order of [`Registers::values`].
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        fields().map(|field| field.name)
+    }
+
+    /// The values of all.
+    pub fn values(&self) -> &[u128] {
+        &self.0
     }
 
     /// Puts them in place of `cpu`'s, and forgets whatever `cpu` had derived
@@ -316,7 +329,7 @@ impl Registers {
 
     /// Names and values, in a fixed order.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u128)> + '_ {
-        fields().map(|field| field.name).zip(self.0.iter().copied())
+        Registers::names().zip(self.0.iter().copied())
     }
 
     /// The value of the register called `name`.
@@ -420,8 +433,10 @@ mod tests {
         let registers = patterns();
         registers.restore(&mut rig.cpu);
         assert_eq!(registers.differences(&Registers::of(&rig.cpu)), []);
-        assert!(registers.are_of(&rig.cpu));
-        assert!(!registers.are_of(&Rig::new().cpu));
+        let mut followed = Registers::of(&Rig::new().cpu);
+        assert!(followed.follow(&rig.cpu));
+        assert!(!followed.follow(&rig.cpu));
+        assert_eq!(followed, registers);
     }
 
     #[test]

@@ -98,7 +98,7 @@ pub fn record<W: World>(
     begin: impl FnOnce() -> W,
 ) -> Result<Ended, Error> {
     let mut machine = Machine::new(config, images, how.engine)?;
-    let layout = registers::Layout::of(&machine.registers());
+    let layout = registers::Layout::current();
     let checks = about.checks;
     let recording = Recording::create(dir, config, images, &layout, about)?;
     let inserted = disks(recording.layout())

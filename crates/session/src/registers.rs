@@ -9,7 +9,11 @@ use seal::Digest;
 
 /// The names of a recording's registers, in the order of their values.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Layout(Vec<String>);
+pub(crate) struct Layout {
+    names: Vec<String>,
+    /// Where each is among this version's; `None`: it isn't there.
+    places: Vec<Option<usize>>,
+}
 
 /// A register whose value is not the recorded one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,38 +30,33 @@ const VALUE_BYTES: usize = 16;
 
 impl Layout {
     /// All registers of this version's processor.
-    pub(crate) fn of(registers: &Registers) -> Layout {
-        Layout(registers.iter().map(|(name, _)| name.to_owned()).collect())
+    pub(crate) fn current() -> Layout {
+        Layout::named(Registers::names().map(str::to_owned).collect())
     }
 
     pub(crate) fn named(names: Vec<String>) -> Layout {
-        Layout(names)
+        let place = |name: &String| Registers::names().position(|known| known == name);
+        let places = names.iter().map(place).collect();
+        Layout { names, places }
     }
 
     pub(crate) fn names(&self) -> &[String] {
-        &self.0
+        &self.names
     }
 
-    /// The first name that `registers` doesn't have.
-    pub(crate) fn unknown(&self, registers: &Registers) -> Option<&str> {
-        let is_known = |name: &&String| registers.iter().any(|(known, _)| known == name.as_str());
-        self.0
-            .iter()
-            .find(|name| !is_known(name))
-            .map(String::as_str)
+    /// The first name that this version's processor doesn't have.
+    pub(crate) fn unknown(&self) -> Option<&str> {
+        let place = self.places.iter().position(Option::is_none)?;
+        Some(&self.names[place])
     }
 
-    /// The values of `registers`; one that isn't there counts as 0.
-    pub(crate) fn bytes(&self, registers: &Registers) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.0.len() * VALUE_BYTES);
-        let mut rest = registers.iter();
-        for name in &self.0 {
-            // The same order, nearly always: then each is the next.
-            let found = rest.next().filter(|(next, _)| next == name);
-            let found = found.or_else(|| registers.iter().find(|(known, _)| known == name));
-            bytes.extend_from_slice(&found.map_or(0, |(_, value)| value).to_le_bytes());
+    /// Puts the values of `registers` into `bytes`; one that isn't there counts as 0.
+    fn write(&self, registers: &Registers, bytes: &mut Vec<u8>) {
+        bytes.clear();
+        for place in &self.places {
+            let value = place.map_or(0, |place| registers.values()[place]);
+            bytes.extend_from_slice(&value.to_le_bytes());
         }
-        bytes
     }
 }
 
@@ -84,14 +83,12 @@ impl View {
 
     /// Looks at the registers that `machine` has now.
     pub(crate) fn look(&mut self, machine: &Machine) {
-        let cpu = machine.cpu();
-        if self.seen.as_ref().is_some_and(|seen| seen.are_of(cpu)) {
-            return;
+        let is_new = self.seen.is_none();
+        let seen = self.seen.get_or_insert_with(|| machine.registers());
+        if is_new || seen.follow(machine.cpu()) {
+            self.layout.write(seen, &mut self.bytes);
+            self.check = Digest::of(&self.bytes).short();
         }
-        let registers = machine.registers();
-        self.bytes = self.layout.bytes(&registers);
-        self.check = Digest::of(&self.bytes).short();
-        self.seen = Some(registers);
     }
 
     /// Their values.
@@ -107,7 +104,7 @@ impl View {
     /// What differs between them and the values in `expected`.
     pub(crate) fn differences(&self, expected: &[u8]) -> Vec<RegisterDifference> {
         let pairs = values(expected).zip(values(&self.bytes));
-        let named = self.layout.0.iter().zip(pairs);
+        let named = self.layout.names.iter().zip(pairs);
         named
             .filter(|(_, (expected, found))| expected != found)
             .map(|(name, (expected, found))| RegisterDifference {
@@ -120,7 +117,7 @@ impl View {
 
     /// Names and values.
     pub(crate) fn pairs(&self) -> Vec<(String, u128)> {
-        let names = self.layout.0.iter().cloned();
+        let names = self.layout.names.iter().cloned();
         names.zip(values(&self.bytes)).collect()
     }
 }
@@ -131,4 +128,18 @@ fn values(bytes: &[u8]) -> impl Iterator<Item = u128> + '_ {
         value.copy_from_slice(chunk);
         u128::from_le_bytes(value)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layout_knows_which_registers_this_version_has() {
+        assert_eq!(Layout::current().unknown(), None);
+        let names = ["rip", "flux", "branches"].map(str::to_owned).to_vec();
+        let layout = Layout::named(names);
+        assert_eq!(layout.unknown(), Some("flux"));
+        assert_eq!(layout.places, [Some(1), None, Some(0)]);
+    }
 }

@@ -88,7 +88,7 @@ pub fn replay(
     let mut machine = Machine::new(recording.config(), &images, options.engine)?;
     machine.insert_disks(disks)?;
     let layout = recording.registers();
-    if let Some(name) = layout.unknown(&machine.registers()) {
+    if let Some(name) = layout.unknown() {
         return Err(Error::UnknownRegister(name.to_owned()));
     }
     Replay {
