@@ -4,8 +4,13 @@
 //! of them and the I/O APIC is the board's: this one is handed messages, and
 //! hands out what it wants delivered ([`Delivery`]).
 
+mod register;
+mod vectors;
+
 use minicbor::{Decode, Encode};
 
+use self::register::{ENABLED, Register, VERSION, base, delivery, error, lvt};
+use self::vectors::Vectors;
 use crate::device::{Damaged, Device, check};
 use crate::local_timer::{LocalTimer, LocalTimerState, Mode};
 
@@ -24,126 +29,6 @@ pub enum Delivery {
     /// A message to other processors: the interrupt command register, in its
     /// x2APIC form (destination in the upper half).
     Command(u64),
-}
-
-/// Registers, by MMIO offset / 16, which is the x2APIC number less 0x800
-/// (table 11-6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Register {
-    Id,
-    Version,
-    TaskPriority,
-    ArbitrationPriority,
-    ProcessorPriority,
-    EndOfInterrupt,
-    LogicalDestination,
-    DestinationFormat,
-    SpuriousVector,
-    InService(usize),
-    TriggerMode(usize),
-    Request(usize),
-    ErrorStatus,
-    Command,
-    CommandHigh,
-    Local(usize),
-    InitialCount,
-    CurrentCount,
-    Divide,
-    SelfInterrupt,
-}
-
-impl Register {
-    fn at(number: u32) -> Option<Register> {
-        let index = |first: u32| (number - first) as usize;
-        Some(match number {
-            0x02 => Register::Id,
-            0x03 => Register::Version,
-            0x08 => Register::TaskPriority,
-            0x09 => Register::ArbitrationPriority,
-            0x0a => Register::ProcessorPriority,
-            0x0b => Register::EndOfInterrupt,
-            0x0d => Register::LogicalDestination,
-            0x0e => Register::DestinationFormat,
-            0x0f => Register::SpuriousVector,
-            0x10..=0x17 => Register::InService(index(0x10)),
-            0x18..=0x1f => Register::TriggerMode(index(0x18)),
-            0x20..=0x27 => Register::Request(index(0x20)),
-            0x28 => Register::ErrorStatus,
-            0x30 => Register::Command,
-            0x31 => Register::CommandHigh,
-            0x32..=0x37 => Register::Local(index(0x32)),
-            0x38 => Register::InitialCount,
-            0x39 => Register::CurrentCount,
-            0x3e => Register::Divide,
-            0x3f => Register::SelfInterrupt,
-            _ => return None,
-        })
-    }
-}
-
-/// Entries of the local vector table, as indices of [`Register::Local`]: timer,
-/// thermal sensor, performance counters, LINT0, LINT1, error.
-mod lvt {
-    pub(super) const TIMER: usize = 0;
-    pub(super) const LINT0: usize = 3;
-    pub(super) const ERROR: usize = 5;
-    pub(super) const COUNT: usize = 6;
-
-    pub(super) const MASKED: u32 = 1 << 16;
-    /// The bits each entry keeps (figure 11-8); delivery status is never set.
-    pub(super) const KEEPS: [u32; COUNT] = [
-        0x0007_00ff,
-        0x0001_07ff,
-        0x0001_07ff,
-        0x0001_a7ff,
-        0x0001_a7ff,
-        0x0001_00ff,
-    ];
-}
-
-/// Delivery modes (bits 8 to 10 of an entry, a redirection or a command).
-mod delivery {
-    pub(super) const FIXED: u32 = 0;
-    pub(super) const LOWEST: u32 = 1;
-    pub(super) const NMI: u32 = 4;
-    pub(super) const EXTERNAL: u32 = 7;
-}
-
-mod error {
-    pub(super) const SEND_ILLEGAL_VECTOR: u32 = 1 << 5;
-    pub(super) const RECEIVE_ILLEGAL_VECTOR: u32 = 1 << 6;
-    pub(super) const ILLEGAL_REGISTER: u32 = 1 << 7;
-}
-
-/// IA32_APIC_BASE.
-mod base {
-    pub(super) const BOOTSTRAP: u64 = 1 << 8;
-    pub(super) const X2APIC: u64 = 1 << 10;
-    pub(super) const ENABLE: u64 = 1 << 11;
-    pub(super) const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-}
-
-const ENABLED: u32 = 1 << 8;
-/// Integrated APIC, six LVT entries, no suppression of EOI broadcasts.
-const VERSION: u32 = 0x0005_0014;
-
-/// 256 bits, one for each vector.
-type Vectors = [u32; 8];
-
-fn highest(vectors: &Vectors) -> Option<u8> {
-    let word = vectors.iter().rposition(|word| *word != 0)?;
-    let bit = 31 - vectors[word].leading_zeros();
-    u8::try_from(word as u32 * 32 + bit).ok()
-}
-
-fn set(vectors: &mut Vectors, vector: u8, on: bool) {
-    let word = &mut vectors[usize::from(vector / 32)];
-    let bit = 1 << (vector % 32);
-    *word = if on { *word | bit } else { *word & !bit };
-}
-
-fn has(vectors: &Vectors, vector: u8) -> bool {
-    vectors[usize::from(vector / 32)] >> (vector % 32) & 1 != 0
 }
 
 /// A local APIC.
@@ -226,9 +111,9 @@ impl LocalApic {
             logical_destination: 0,
             destination_format: u32::MAX,
             spurious: 0xff,
-            in_service: [0; 8],
-            trigger_mode: [0; 8],
-            request: [0; 8],
+            in_service: Vectors::default(),
+            trigger_mode: Vectors::default(),
+            request: Vectors::default(),
             error: 0,
             error_next: 0,
             command: 0,
@@ -413,8 +298,8 @@ impl LocalApic {
         if self.base & base::ENABLE == 0 {
             return;
         }
-        set(&mut self.request, vector, true);
-        set(&mut self.trigger_mode, vector, is_level);
+        self.request.set(vector, true);
+        self.trigger_mode.set(vector, is_level);
         self.settle();
     }
 
@@ -454,8 +339,8 @@ impl LocalApic {
     /// The processor takes the interrupt that waits.
     pub fn acknowledge(&mut self) -> Option<u8> {
         let vector = self.waiting?;
-        set(&mut self.request, vector, false);
-        set(&mut self.in_service, vector, true);
+        self.request.set(vector, false);
+        self.in_service.set(vector, true);
         self.settle();
         Some(vector)
     }
@@ -478,7 +363,7 @@ impl LocalApic {
     }
 
     fn processor_priority(&self) -> u8 {
-        let service = highest(&self.in_service).unwrap_or(0) & 0xf0;
+        let service = self.in_service.highest().unwrap_or(0) & 0xf0;
         if self.task_priority >> 4 >= service >> 4 {
             self.task_priority
         } else {
@@ -488,7 +373,9 @@ impl LocalApic {
 
     /// Works out what waits, after anything it depends on has changed.
     fn settle(&mut self) {
-        self.waiting = highest(&self.request)
+        self.waiting = self
+            .request
+            .highest()
             .filter(|vector| self.is_on() && vector >> 4 > self.processor_priority() >> 4);
     }
 
@@ -505,9 +392,9 @@ impl LocalApic {
             Register::LogicalDestination => self.logical_destination,
             Register::DestinationFormat => self.destination_format,
             Register::SpuriousVector => self.spurious,
-            Register::InService(word) => self.in_service[word],
-            Register::TriggerMode(word) => self.trigger_mode[word],
-            Register::Request(word) => self.request[word],
+            Register::InService(word) => self.in_service.0[word],
+            Register::TriggerMode(word) => self.trigger_mode.0[word],
+            Register::Request(word) => self.request.0[word],
             Register::ErrorStatus => self.error,
             Register::Command if self.is_x2apic() => return self.command,
             Register::Command | Register::CommandHigh => self.command as u32,
@@ -559,12 +446,12 @@ impl LocalApic {
     }
 
     fn end_of_interrupt(&mut self) -> Delivery {
-        let Some(vector) = highest(&self.in_service) else {
+        let Some(vector) = self.in_service.highest() else {
             return Delivery::None;
         };
-        set(&mut self.in_service, vector, false);
+        self.in_service.set(vector, false);
         self.settle();
-        if has(&self.trigger_mode, vector) {
+        if self.trigger_mode.has(vector) {
             Delivery::EndOfInterrupt(vector)
         } else {
             Delivery::None
@@ -650,9 +537,9 @@ impl Device for LocalApic {
             logical_destination: *logical_destination,
             destination_format: *destination_format,
             spurious: *spurious,
-            in_service: *in_service,
-            trigger_mode: *trigger_mode,
-            request: *request,
+            in_service: in_service.0,
+            trigger_mode: trigger_mode.0,
+            request: request.0,
             error: *error,
             error_next: *error_next,
             command: *command,
@@ -678,9 +565,9 @@ impl Device for LocalApic {
             logical_destination: state.logical_destination,
             destination_format: state.destination_format,
             spurious: state.spurious,
-            in_service: state.in_service,
-            trigger_mode: state.trigger_mode,
-            request: state.request,
+            in_service: Vectors(state.in_service),
+            trigger_mode: Vectors(state.trigger_mode),
+            request: Vectors(state.request),
             error: state.error,
             error_next: state.error_next,
             command: state.command,
