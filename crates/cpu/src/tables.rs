@@ -530,7 +530,13 @@ mod tests {
             1 => (0..2u64).prop_map(|n| PT_2 + 8 * n),
             1 => own().prop_map(|top| top + 0x2000 + 8 * 3),
         ];
-        let store = (entry, value.clone());
+        // Of two address spaces, one may have the other's page directory.
+        let directory = own().prop_map(|top| (top + 0x2000) | USED);
+        let directory = prop_oneof![1 => Just(0), 3 => directory];
+        let store = prop_oneof![
+            4 => (entry, value.clone()),
+            1 => (own().prop_map(|top| top + 0x1000), directory),
+        ];
         prop_oneof![
             6 => own().prop_map(Act::Root),
             6 => place.clone().prop_map(Act::Read),
