@@ -185,9 +185,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         "runs": runs.iter().map(run_json).collect::<Vec<_>>(),
         "log": log,
     });
-    let path = runs_path("")?;
-    fs::write(&path, format!("{report:#}\n"))
-        .with_context(|| format!("could not write {}", path.display()))?;
+    let path = keep_runs("", &report)?;
     print_table(
         &runs,
         &subjects,
@@ -234,14 +232,15 @@ fn subjects(options: &Options) -> Vec<Subject> {
     Subject::ALL.into_iter().filter(wanted).collect()
 }
 
-/// Where the raw runs are to be kept: in a file that is not there yet.
-fn runs_path(kind: &str) -> anyhow::Result<PathBuf> {
+/// Keeps the raw runs, in a file that was not there yet. Where this tree lies on the
+/// host that made them is nobody's business.
+fn keep_runs(kind: &str, report: &Value) -> anyhow::Result<PathBuf> {
     let folder = root().join("benches/runs");
     fs::create_dir_all(&folder)?;
-    Ok(free_path(
-        &folder,
-        &format!("{}-{}{kind}", host::date(), host::name()),
-    ))
+    let path = free_path(&folder, &format!("{}-{}{kind}", host::date(), host::name()));
+    let text = format!("{report:#}\n").replace(&format!("{}/", root().display()), "");
+    fs::write(&path, text).with_context(|| format!("could not write {}", path.display()))?;
+    Ok(path)
 }
 
 /// How the log grows on a busy and on an idle guest, and how long a minute's sleep takes to replay.

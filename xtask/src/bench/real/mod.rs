@@ -10,9 +10,9 @@ mod workshop;
 
 use super::observe::{Ready, observe};
 use super::subject::Subject;
-use super::{Run, check_results, host, run_json, runs_path};
+use super::{Run, check_results, host, keep_runs, run_json};
 use crate::process::{revirt, step, succeed, target_folder};
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
@@ -140,9 +140,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         "visits": seen.visits.iter().map(Visit::json).collect::<Vec<_>>(),
         "logs": seen.logs.iter().map(|(row, info)| json!({"work": row, "info": info})).collect::<Vec<_>>(),
     });
-    let path = runs_path("-real")?;
-    fs::write(&path, format!("{report:#}\n"))
-        .with_context(|| format!("could not write {}", path.display()))?;
+    let path = keep_runs("-real", &report)?;
     table::print(&seen);
     println!("\nAll runs: {}", path.display());
     ensure!(seen.failed.is_empty(), "failed: {}", seen.failed.join("; "));
