@@ -330,15 +330,8 @@ impl Machine {
     }
 
     /// A digest of memory: only pages written since the last call are hashed.
-    ///
-    /// To see when a page is stored to next costs more than to hash it. So those that
-    /// change from one call to the next pass for written from the start.
     pub fn digest_memory(&mut self) -> Digest {
-        let ram = &self.cpu.ram;
-        let written = ram.take_dirty();
-        let digest = self.memory_digest.update(ram, written.into_iter());
-        let busy = self.memory_digest.busy().iter();
-        busy.for_each(|&page| ram.pages().set(page, flag::DIRTY));
+        let digest = self.memory_digest.update(&self.cpu.ram);
         self.cpu.see_stores();
         digest
     }

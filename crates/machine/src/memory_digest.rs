@@ -5,7 +5,7 @@
 //! of 32 zero bytes and is never hashed, and so has a group of such pages: so
 //! it makes no difference whether a page was written with zeros or not at all.
 
-use memory::Ram;
+use memory::{Ram, flag};
 use seal::{Digest, Digester, SIDE_BY_SIDE};
 use x86::{PAGE_BYTES, Physical};
 
@@ -22,18 +22,29 @@ pub(crate) struct MemoryDigest {
     groups: Vec<Digest>,
     /// The pages that the last update found changed, ascending.
     changed: Vec<u64>,
-    /// Those that the one before had found changed, too.
-    busy: Vec<u64>,
 }
 
 impl MemoryDigest {
-    /// The digest of `ram`, where only `written` pages (ascending) have
-    /// changed since the last call.
-    pub(crate) fn update(&mut self, ram: &Ram, written: impl Iterator<Item = u64>) -> Digest {
+    /// The digest of `ram`, where only dirty pages have changed since the last call.
+    /// They are clean then.
+    ///
+    /// To see when a page is stored to next costs more than to hash it. So those that
+    /// change from one call to the next, as far as the last two tell, stay dirty.
+    pub(crate) fn update(&mut self, ram: &Ram) -> Digest {
+        let before = std::mem::take(&mut self.changed);
+        let digest = self.rehash(ram, ram.take_dirty().into_iter());
+        let was_changed = |number: &&u64| before.binary_search(number).is_ok();
+        let busy = self.changed.iter().filter(was_changed);
+        busy.for_each(|&number| ram.pages().set(number, flag::DIRTY));
+        digest
+    }
+
+    /// Hashes the pages `numbers` (ascending), and what follows from them.
+    fn rehash(&mut self, ram: &Ram, numbers: impl Iterator<Item = u64>) -> Digest {
         let mut stale_groups = Vec::new();
         let mut before = Vec::new();
         let mut batch = Batch::new();
-        for number in written {
+        for number in numbers {
             let Ok(index) = usize::try_from(number) else {
                 continue;
             };
@@ -56,20 +67,8 @@ impl MemoryDigest {
             .into_iter()
             .for_each(|stale| self.rehash_group(stale));
         before.retain(|(number, before)| self.page(*number) != *before);
-        self.note_changed(before.into_iter().map(|(number, _)| number).collect());
+        self.changed = before.into_iter().map(|(number, _)| number).collect();
         self.root(ram)
-    }
-
-    fn note_changed(&mut self, changed: Vec<u64>) {
-        let was_changed = |number: &&u64| self.changed.binary_search(number).is_ok();
-        self.busy = changed.iter().filter(was_changed).copied().collect();
-        self.changed = changed;
-    }
-
-    /// The pages that change from one update to the next, ascending, as far as the
-    /// last two tell.
-    pub(crate) fn busy(&self) -> &[u64] {
-        &self.busy
     }
 
     /// The digest of `ram`, every page hashed anew. Pages that the host has
@@ -78,7 +77,7 @@ impl MemoryDigest {
         *self = MemoryDigest::default();
         let resident = (0u64..).zip(ram.resident());
         let pages = resident.filter_map(|(number, resident)| resident.then_some(number));
-        self.update(ram, pages)
+        self.rehash(ram, pages)
     }
 
     /// The digest of page `number` as of the last update.
@@ -155,7 +154,6 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
-    use memory::flag;
     use proptest::prelude::*;
 
     use super::*;
@@ -164,13 +162,6 @@ mod tests {
 
     fn ram() -> Ram {
         Ram::new(PAGES * PAGE_BYTES).expect("a small mapping")
-    }
-
-    fn update(digest: &mut MemoryDigest, ram: &Ram) -> Digest {
-        let found = digest.update(ram, ram.take_dirty().into_iter());
-        let busy = digest.busy().iter();
-        busy.for_each(|&page| ram.pages().set(page, flag::DIRTY));
-        found
     }
 
     fn store(ram: &Ram, page: u64, value: u8) {
@@ -191,7 +182,7 @@ mod tests {
             let mut digest = MemoryDigest::default();
             for writes in rounds {
                 writes.iter().for_each(|&(page, value)| store(&ram, page % 20 * 50, value));
-                let found = update(&mut digest, &ram);
+                let found = digest.update(&ram);
                 prop_assert_eq!(found, MemoryDigest::default().update_fully(&ram));
             }
         }
@@ -205,8 +196,8 @@ mod tests {
             store(&ram, 1, value);
             // Written, and no different.
             store(&ram, 2, 7);
-            update(&mut digest, &ram);
-            digest.busy().to_vec()
+            digest.update(&ram);
+            ram.pages().with(flag::DIRTY).collect::<Vec<_>>()
         };
         let found = [1, 2, 3, 3, 4, 5].map(&mut busy);
         assert_eq!(found, [vec![], vec![1], vec![1], vec![], vec![], vec![1]]);

@@ -111,7 +111,8 @@ pub fn record<W: World>(
     inserted?;
     let writer = Writer::create(dir, recording.digest())?;
     let storing = Storing::start(recording.layout(), images)?;
-    let tape = Tape::new(writer, layout, checks, storing);
+    let registers = registers::View::new(layout, &machine);
+    let tape = Tape::new(writer, registers, checks, storing);
     let images = how.on_reset.images(images);
     let ended = Live::new(&mut machine, &mut begin(), Some(tape), images).run();
     // What the guest wrote to its disks, a replay writes again.

@@ -49,15 +49,6 @@ impl Layout {
         let place = self.places.iter().position(Option::is_none)?;
         Some(&self.names[place])
     }
-
-    /// Puts the values of `registers` into `bytes`; one that isn't there counts as 0.
-    fn write(&self, registers: &Registers, bytes: &mut Vec<u8>) {
-        bytes.clear();
-        for place in &self.places {
-            let value = place.map_or(0, |place| registers.values()[place]);
-            bytes.extend_from_slice(&value.to_le_bytes());
-        }
-    }
 }
 
 /// A machine's registers, as the log holds them at a moment. Many events come at the
@@ -65,30 +56,39 @@ impl Layout {
 #[derive(Debug)]
 pub(crate) struct View {
     layout: Layout,
-    seen: Option<Registers>,
+    seen: Registers,
     bytes: Vec<u8>,
     check: u32,
 }
 
 impl View {
-    /// Of nothing yet.
-    pub(crate) fn new(layout: Layout) -> View {
-        View {
+    /// Of those that `machine` has now.
+    pub(crate) fn new(layout: Layout, machine: &Machine) -> View {
+        let mut view = View {
             layout,
-            seen: None,
+            seen: machine.registers(),
             bytes: Vec::new(),
             check: 0,
-        }
+        };
+        view.digest();
+        view
     }
 
     /// Looks at the registers that `machine` has now.
     pub(crate) fn look(&mut self, machine: &Machine) {
-        let is_new = self.seen.is_none();
-        let seen = self.seen.get_or_insert_with(|| machine.registers());
-        if is_new || seen.follow(machine.cpu()) {
-            self.layout.write(seen, &mut self.bytes);
-            self.check = Digest::of(&self.bytes).short();
+        if self.seen.follow(machine.cpu()) {
+            self.digest();
         }
+    }
+
+    /// Works out bytes and check. A register that isn't there counts as 0.
+    fn digest(&mut self) {
+        self.bytes.clear();
+        for place in &self.layout.places {
+            let value = place.map_or(0, |place| self.seen.values()[place]);
+            self.bytes.extend_from_slice(&value.to_le_bytes());
+        }
+        self.check = Digest::of(&self.bytes).short();
     }
 
     /// Their values.

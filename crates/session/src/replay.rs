@@ -91,11 +91,12 @@ pub fn replay(
     if let Some(name) = layout.unknown() {
         return Err(Error::UnknownRegister(name.to_owned()));
     }
+    let registers = View::new(layout, &machine);
     Replay {
         machine: &mut machine,
         images,
         watcher,
-        registers: View::new(layout),
+        registers,
         options,
         flip: options.flip,
         end: end.map(|placed| placed.event.moment),

@@ -3,7 +3,7 @@
 use log::{Body, EndReason, Event, Writer};
 use machine::{Input, Machine};
 
-use crate::registers::{Layout, View};
+use crate::registers::View;
 use crate::storing::Storing;
 use crate::{Checks, Error, door};
 
@@ -19,10 +19,10 @@ pub(crate) struct Tape {
 }
 
 impl Tape {
-    pub(crate) fn new(writer: Writer, layout: Layout, checks: Checks, storing: Storing) -> Tape {
+    pub(crate) fn new(writer: Writer, registers: View, checks: Checks, storing: Storing) -> Tape {
         Tape {
             writer,
-            registers: View::new(layout),
+            registers,
             checks,
             storing,
             events: 0,

@@ -58,14 +58,14 @@ impl Register {
 /// Entries of the local vector table, as indices of [`Register::Local`]: timer,
 /// thermal sensor, performance counters, LINT0, LINT1, error.
 pub(super) mod lvt {
-    pub(in super::super) const TIMER: usize = 0;
-    pub(in super::super) const LINT0: usize = 3;
-    pub(in super::super) const ERROR: usize = 5;
-    pub(in super::super) const COUNT: usize = 6;
+    pub(crate) const TIMER: usize = 0;
+    pub(crate) const LINT0: usize = 3;
+    pub(crate) const ERROR: usize = 5;
+    pub(crate) const COUNT: usize = 6;
 
-    pub(in super::super) const MASKED: u32 = 1 << 16;
+    pub(crate) const MASKED: u32 = 1 << 16;
     /// The bits each entry keeps (figure 11-8); delivery status is never set.
-    pub(in super::super) const KEEPS: [u32; COUNT] = [
+    pub(crate) const KEEPS: [u32; COUNT] = [
         0x0007_00ff,
         0x0001_07ff,
         0x0001_07ff,
@@ -77,25 +77,25 @@ pub(super) mod lvt {
 
 /// Delivery modes (bits 8 to 10 of an entry, a redirection or a command).
 pub(super) mod delivery {
-    pub(in super::super) const FIXED: u32 = 0;
-    pub(in super::super) const LOWEST: u32 = 1;
-    pub(in super::super) const NMI: u32 = 4;
-    pub(in super::super) const EXTERNAL: u32 = 7;
+    pub(crate) const FIXED: u32 = 0;
+    pub(crate) const LOWEST: u32 = 1;
+    pub(crate) const NMI: u32 = 4;
+    pub(crate) const EXTERNAL: u32 = 7;
 }
 
 /// The error status register's bits.
 pub(super) mod error {
-    pub(in super::super) const SEND_ILLEGAL_VECTOR: u32 = 1 << 5;
-    pub(in super::super) const RECEIVE_ILLEGAL_VECTOR: u32 = 1 << 6;
-    pub(in super::super) const ILLEGAL_REGISTER: u32 = 1 << 7;
+    pub(crate) const SEND_ILLEGAL_VECTOR: u32 = 1 << 5;
+    pub(crate) const RECEIVE_ILLEGAL_VECTOR: u32 = 1 << 6;
+    pub(crate) const ILLEGAL_REGISTER: u32 = 1 << 7;
 }
 
 /// IA32_APIC_BASE.
 pub(super) mod base {
-    pub(in super::super) const BOOTSTRAP: u64 = 1 << 8;
-    pub(in super::super) const X2APIC: u64 = 1 << 10;
-    pub(in super::super) const ENABLE: u64 = 1 << 11;
-    pub(in super::super) const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+    pub(crate) const BOOTSTRAP: u64 = 1 << 8;
+    pub(crate) const X2APIC: u64 = 1 << 10;
+    pub(crate) const ENABLE: u64 = 1 << 11;
+    pub(crate) const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 }
 
 /// The spurious-vector register's bit that enables the APIC.

@@ -133,40 +133,40 @@ impl Asm {
         self.bytes.push(value);
     }
 
+    /// The shift with this number in opcode 0xc1.
+    fn shift(&mut self, wide: bool, number: u8, a: Host, count: u8) {
+        self.encode(wide, &[0xc1], number, &Rm::Register(a), false);
+        self.bytes.push(count);
+    }
+
     /// `shl a, count`.
     pub(crate) fn shl(&mut self, a: Host, count: u8) {
-        self.encode(true, &[0xc1], 4, &Rm::Register(a), false);
-        self.bytes.push(count);
+        self.shift(true, 4, a, count);
     }
 
     /// `shl a, count` of 32 bits.
     pub(crate) fn shl_32(&mut self, a: Host, count: u8) {
-        self.encode(false, &[0xc1], 4, &Rm::Register(a), false);
-        self.bytes.push(count);
+        self.shift(false, 4, a, count);
     }
 
     /// `shr a, count`.
     pub(crate) fn shr(&mut self, a: Host, count: u8) {
-        self.encode(true, &[0xc1], 5, &Rm::Register(a), false);
-        self.bytes.push(count);
+        self.shift(true, 5, a, count);
     }
 
     /// `shr a, count` of 32 bits.
     pub(crate) fn shr_32(&mut self, a: Host, count: u8) {
-        self.encode(false, &[0xc1], 5, &Rm::Register(a), false);
-        self.bytes.push(count);
+        self.shift(false, 5, a, count);
     }
 
     /// `sar a, count`.
     pub(crate) fn sar(&mut self, a: Host, count: u8) {
-        self.encode(true, &[0xc1], 7, &Rm::Register(a), false);
-        self.bytes.push(count);
+        self.shift(true, 7, a, count);
     }
 
     /// `sar a, count` of 32 bits.
     pub(crate) fn sar_32(&mut self, a: Host, count: u8) {
-        self.encode(false, &[0xc1], 7, &Rm::Register(a), false);
-        self.bytes.push(count);
+        self.shift(false, 7, a, count);
     }
 
     /// `movzx ecx, ch`.
